@@ -1,0 +1,56 @@
+"""Layer 1: JAX's intermediate language. The only folder that imports `jax.core` or `jax.extend`.
+
+`Program` is a jaxpr as a flat list of equations over numbered slots. `Pull` is what one equation
+computes and how an error at its outputs becomes messages to its operands.
+"""
+
+from localgrad._jaxpr.errors import explain, untraceable
+from localgrad._jaxpr.primitives import (
+    Layout,
+    advice,
+    body_of,
+    branches,
+    holds_code,
+    is_branch,
+    is_loop,
+    is_mark,
+    is_recomputed,
+    is_wiring,
+    loop_layout,
+    opened_inside,
+    recomputation,
+    survives,
+)
+from localgrad._jaxpr.program import Equation, Program, flatten, trace
+from localgrad._jaxpr.pull import Pull, Pulls, Source
+from localgrad._jaxpr.source import called_at, defined_at, located_at, located_in
+
+__all__ = [
+    "Equation",
+    "Layout",
+    "Program",
+    "Pull",
+    "Pulls",
+    "Source",
+    "advice",
+    "body_of",
+    "branches",
+    "called_at",
+    "defined_at",
+    "explain",
+    "flatten",
+    "holds_code",
+    "is_branch",
+    "is_loop",
+    "is_mark",
+    "is_recomputed",
+    "is_wiring",
+    "located_at",
+    "located_in",
+    "loop_layout",
+    "opened_inside",
+    "recomputation",
+    "survives",
+    "trace",
+    "untraceable",
+]

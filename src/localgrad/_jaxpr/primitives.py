@@ -1,0 +1,167 @@
+"""The only table of primitives: those with programs inside, and the wiring. By object, not name.
+
+Everything else that JAX can differentiate needs no entry: one equation becomes a function, and
+`jax.vjp` of that function gives its messages.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+from jax.extend.core import JaxprEqn
+from jax.extend.core import primitives as p
+
+CALLS = frozenset({p.jit_p, p.closed_call_p, p.call_p})
+"""Their bodies are part of the caller."""
+
+WIRING = frozenset(
+    {
+        lax.bitcast_convert_type_p,
+        lax.broadcast_in_dim_p,
+        lax.concatenate_p,
+        lax.convert_element_type_p,
+        lax.copy_p,
+        lax.dynamic_slice_p,
+        lax.imag_p,
+        lax.optimization_barrier_p,
+        lax.pad_p,
+        lax.real_p,
+        lax.reduce_precision_p,
+        lax.reshape_p,
+        lax.rev_p,
+        lax.sharding_constraint_p,
+        lax.slice_p,
+        lax.split_p,
+        lax.squeeze_p,
+        lax.stop_gradient_p,
+        lax.transpose_p,
+        p.name_p,
+    }
+)
+"""They move or cast numbers and compute nothing: no vertex of their own."""
+
+
+def is_call(eqn: JaxprEqn) -> bool:
+    """Whether the equation calls a program that belongs to its caller (jit and its like)."""
+    return eqn.primitive in CALLS
+
+
+def is_loop(eqn: JaxprEqn) -> bool:
+    """Whether the equation is a `scan` (also `fori_loop` with static bounds)."""
+    return eqn.primitive is p.scan_p
+
+
+def is_branch(eqn: JaxprEqn) -> bool:
+    """Whether the equation is a `cond` or `switch` whose branches can be opened.
+
+    The branches of `lax.platform_dependent` are chosen by the compiler: they stay closed.
+    """
+    return eqn.primitive is p.cond_p and not eqn.params.get("branches_platforms")
+
+
+def advice(eqn: JaxprEqn) -> str:
+    """What to do about an equation that has no derivative in reverse."""
+    if eqn.primitive is p.while_p:
+        return (
+            "give the loop a static number of iterations (lax.scan, or lax.fori_loop with Python "
+            "integers as bounds), or keep it out of the gradient with lax.stop_gradient."
+        )
+    return (
+        "wrap it in a jax.custom_vjp (or jax.custom_jvp) with its derivative, or keep it out of "
+        "the gradient with lax.stop_gradient on its inputs."
+    )
+
+
+def is_mark(eqn: JaxprEqn) -> bool:
+    """Whether the equation is a name given by `vertex` (`checkpoint_name`)."""
+    return eqn.primitive is p.name_p
+
+
+def is_wiring(eqn: JaxprEqn) -> bool:
+    """Whether the equation only moves, casts or names numbers."""
+    return eqn.primitive in WIRING
+
+
+class Layout(NamedTuple):
+    """How a `scan` equation divides its operands: constants, then carries, then the rest (xs)."""
+
+    consts: int
+    carries: int
+    length: int
+    reverse: bool
+    unroll: int | bool
+
+
+def loop_layout(eqn: JaxprEqn) -> Layout:
+    """The layout of a `scan` equation. The one place that knows JAX's spellings of it."""
+    params = eqn.params
+    if "ft_in" in params:  # since JAX 0.11
+        consts, carries = map(len, tuple(params["ft_in"].unpack())[:2])
+    else:
+        consts, carries = params["num_consts"], params["num_carry"]
+    return Layout(consts, carries, params["length"], params["reverse"], params["unroll"])
+
+
+def opened_inside(eqn: JaxprEqn) -> tuple[Any, ...]:
+    """The jaxprs inside a scan, cond or checkpoint that are opened; none for other equations."""
+    if is_branch(eqn):
+        return branches(eqn)
+    return (body_of(eqn),) if is_loop(eqn) or is_recomputed(eqn) else ()
+
+
+def branches(eqn: JaxprEqn) -> tuple[Any, ...]:
+    """The jaxprs of a `cond` equation's branches, in the order of its index."""
+    return eqn.params["branches"]
+
+
+def recomputation(eqn: JaxprEqn) -> tuple[Callable[..., Any] | None, bool]:
+    """The policy and `prevent_cse` of a `jax.checkpoint` equation."""
+    return eqn.params["policy"], eqn.params["prevent_cse"]
+
+
+def survives(policy: Callable[..., Any] | None, eqn: JaxprEqn) -> bool | None:
+    """Whether a checkpoint policy stores this equation's results; None if it offloads them."""
+    if policy is None:
+        return False
+    verdict = policy(eqn.primitive, *(v.aval for v in eqn.invars), **eqn.params)
+    return verdict if isinstance(verdict, bool) else None
+
+
+def is_recomputed(eqn: JaxprEqn) -> bool:
+    """Whether the equation is a `jax.checkpoint` whose inside can be opened."""
+    if eqn.primitive is not p.remat_p:
+        return False
+    policy, _ = recomputation(eqn)
+    body = opened(eqn.params["jaxpr"])[0]
+    return all(survives(policy, inner) is not None for inner in body.eqns)
+
+
+def body_of(eqn: JaxprEqn) -> Any:
+    """The jaxpr inside a call, a scan or a checkpoint."""
+    return eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+
+
+def opened(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A jaxpr, open or closed, as the open jaxpr and its constants."""
+    return getattr(jaxpr, "jaxpr", jaxpr), tuple(getattr(jaxpr, "consts", ()))
+
+
+def holds_code(eqn: JaxprEqn) -> bool:
+    """Whether an unopened equation has more than one computing equation inside.
+
+    Such a vertex is opaque: its derivative is taken through all of them at once.
+    """
+    return _computing(eqn) > 1
+
+
+def _computing(eqn: JaxprEqn) -> int:
+    inside = [
+        inner
+        for leaf in jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
+        if hasattr(leaf, "eqns")
+        for inner in leaf.eqns
+    ]
+    if not inside:
+        return 0 if is_wiring(eqn) else 1
+    return sum(map(_computing, inside))

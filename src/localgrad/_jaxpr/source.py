@@ -1,0 +1,61 @@
+"""Where something stands in the user's code."""
+
+import os
+import sys
+import sysconfig
+from typing import Any
+
+import jax
+from jax.extend.core import JaxprEqn
+
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
+INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+
+
+def located_at(eqn: JaxprEqn) -> str:
+    """`file:line` of the user's code that made the equation.
+
+    The innermost line outside of installed packages, or else outside of JAX and localgrad.
+    """
+    traceback = eqn.source_info.traceback
+    frames: list[Any] = [
+        frame
+        for frame in (traceback.frames if traceback else ())
+        if not frame.file_name.startswith((OURS, JAX, "<frozen"))
+    ]
+    own = [frame for frame in frames if not frame.file_name.startswith(INSTALLED)]
+    for frame in own or frames:
+        return f"{frame.file_name}:{frame.line_num}"
+    return "unknown (the equation has no source line)"
+
+
+def located_in(eqn: JaxprEqn) -> str:
+    """The scopes (`jax.named_scope`, Equinox and Flax modules) that the equation stands in."""
+    return str(eqn.source_info.name_stack)
+
+
+def defined_at(f: Any) -> str:
+    """`file:line` of the definition of a user's function."""
+    function = f
+    while not hasattr(function, "__code__"):
+        inner = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
+        inner = inner or getattr(type(function).__call__, "__wrapped__", type(function).__call__)
+        if inner is function or not hasattr(inner, "__name__"):
+            return repr(f)
+        function = inner
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+
+
+def called_at() -> str:
+    """`file:line` of the user's code that is calling localgrad now."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((OURS, JAX)):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def is_of_library(jaxpr: Any) -> bool:
+    """Whether the function behind a jaxpr belongs to JAX: its lines say nothing to the user."""
+    info = getattr(jaxpr, "debug_info", None)
+    return JAX in (getattr(info, "func_src_info", None) or "")
