@@ -1,0 +1,153 @@
+"""From a flat program to a graph: which equations errors pass, and which never matter."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from localgrad._graph import elementary
+from localgrad._graph.branched import Branched
+from localgrad._graph.elementary import Elementary
+from localgrad._graph.recomputed import Recomputed
+from localgrad._graph.stacked import Stacked
+from localgrad._graph.vertex import Step, Still, Values, flags
+from localgrad._jaxpr import (
+    Equation,
+    Program,
+    Pulls,
+    flatten,
+    is_branch,
+    is_loop,
+    is_mark,
+    is_recomputed,
+    is_wiring,
+    opened_inside,
+)
+
+Container = type[Stacked] | type[Branched] | type[Recomputed]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The steps between a program's inputs and outputs, in an order in which they can be run.
+
+    `learns` tells which inputs get messages. Steps that neither reach an output nor have an
+    effect are left out.
+    """
+
+    program: Program
+    steps: tuple[Step, ...]
+    learns: tuple[bool, ...]
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The slots of the leaves."""
+        return self.program.inputs
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The slots of the results."""
+        return self.program.outputs
+
+    @property
+    def moving(self) -> tuple[Step, ...]:
+        """The steps that errors pass."""
+        return tuple(step for step in self.steps if not step.is_still)
+
+    def forward(self, inputs: Sequence[Any]) -> Values:
+        """Evaluate every step; the values of all slots, residuals included."""
+        values = self.program.constants | dict(zip(self.inputs, inputs, strict=True))
+        run(self.steps, values)
+        return values
+
+
+def run(steps: Sequence[Step], values: Values) -> None:
+    """Evaluate steps in order, in place."""
+    for step in steps:
+        step.forward(values)
+
+
+class Builder:
+    """Builds the graph of a program and of the programs inside it, with one cache of pulls."""
+
+    def __init__(self, program: Program, vertices: str | None) -> None:
+        self.pulls = Pulls()
+        self._bodies: dict[Any, Program] = {}
+        self.is_marked = self._has_marks(program)
+        self._marks_only = self.is_marked if vertices is None else vertices == "marked"
+
+    def body(self, jaxpr: Any) -> Program:
+        """The flat program of a jaxpr that stands inside an equation."""
+        if jaxpr not in self._bodies:
+            self._bodies[jaxpr] = flatten(jaxpr)
+        return self._bodies[jaxpr]
+
+    def moving(self, program: Program, inputs: Sequence[bool]) -> tuple[bool, ...]:
+        """Which outputs can carry errors when these inputs do."""
+        return flags(program.outputs, self._active(program, inputs, program.outputs))
+
+    def graph(self, program: Program, inputs: Sequence[bool], outputs: Sequence[bool]) -> Graph:
+        """The graph between the inputs that may learn and the outputs that bring errors."""
+        wanted = {o for o, w in zip(program.outputs, outputs, strict=True) if w}
+        active = self._active(program, inputs, wanted)
+        wanted &= active
+        roots = frozenset(wanted)
+        slots = itertools.count(len(program.avals))
+
+        def fresh(count: int) -> tuple[int, ...]:
+            return tuple(itertools.islice(slots, count))
+
+        needed = set(program.outputs)
+        steps: list[Step] = []
+        for equation in reversed(program.equations):
+            step: Step
+            if wanted.isdisjoint(equation.outputs):
+                if needed.isdisjoint(equation.outputs) and not equation.eqn.effects:
+                    continue
+                step = Still(equation, self.pulls)
+            elif kind := _container(equation):
+                step = kind(equation, active, wanted, self, fresh)
+            else:
+                is_vertex = self.is_vertex(equation) or not roots.isdisjoint(equation.outputs)
+                step = Elementary(equation, active, wanted, is_vertex, self.pulls, fresh)
+            wanted.update(step.parents)
+            needed.update(step.reads)
+            steps.append(step)
+        return Graph(program, tuple(reversed(steps)), flags(program.inputs, wanted))
+
+    def is_vertex(self, equation: Equation) -> bool:
+        """Whether the equation's value is a vertex, rather than folded into its consumers."""
+        return is_mark(equation.eqn) if self._marks_only else not is_wiring(equation.eqn)
+
+    def _has_marks(self, program: Program) -> bool:
+        return any(
+            is_mark(equation.eqn)
+            or any(self._has_marks(self.body(jaxpr)) for jaxpr in opened_inside(equation.eqn))
+            for equation in program.equations
+        )
+
+    def _active(self, program: Program, inputs: Sequence[bool], roots: Iterable[int]) -> set[int]:
+        """The slots that depend on the inputs with a derivative, on the way to the roots."""
+        relevant = set(roots)
+        for equation in reversed(program.equations):
+            if not relevant.isdisjoint(equation.outputs):
+                relevant.update(equation.slots)
+        active = {slot for slot, a in zip(program.inputs, inputs, strict=True) if a}
+        for equation in program.equations:
+            if relevant.isdisjoint(equation.outputs) or active.isdisjoint(equation.slots):
+                continue
+            if kind := _container(equation):
+                active |= kind.moved(equation, active, self)
+            else:
+                active |= elementary.moved(equation, active, self.pulls)
+        return active
+
+
+def _container(equation: Equation) -> Container | None:
+    if is_loop(equation.eqn):
+        return Stacked
+    if is_branch(equation.eqn):
+        return Branched
+    if is_recomputed(equation.eqn):
+        return Recomputed
+    return None

@@ -1,0 +1,79 @@
+"""A vertex of one equation, or a piece of wiring: its pull is the equation's own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from localgrad._graph.vertex import Step, Values, Wave, flags
+from localgrad._jaxpr import Equation, Pull, Pulls, advice, explain, located_at
+
+
+def moved(equation: Equation, active: set[int], pulls: Pulls) -> set[int]:
+    """The outputs that can carry errors when the active slots do.
+
+    An equation that cannot be differentiated counts as if it could: it is an error only if an
+    error has to pass it.
+    """
+    inexact = tuple(_is_inexact(var.aval) for var in equation.eqn.outvars)
+    if not any(inexact):
+        return set()
+    try:
+        pull = pulls.of(equation, flags(equation.slots, active), inexact)
+    except Exception:
+        reached = frozenset(range(sum(inexact)))
+    else:
+        reached = frozenset().union(*pull.depends)
+    carriers = [o for o, i in zip(equation.outputs, inexact, strict=True) if i]
+    return {carriers[k] for k in reached}
+
+
+class Elementary(Step):
+    """One equation, with the errors of its wanted outputs pulled by its own `jax.vjp`."""
+
+    def __init__(
+        self,
+        equation: Equation,
+        active: set[int],
+        wanted: set[int],
+        is_vertex: bool,
+        pulls: Pulls,
+        fresh: Callable[[int], tuple[int, ...]],
+    ) -> None:
+        super().__init__(equation, is_vertex)
+        self._pull = pull = _pull(
+            equation, flags(equation.slots, active), flags(equation.outputs, wanted), pulls
+        )
+        self._reached = [k for k, on in enumerate(pull.depends) if on]
+        moving = [s for s in equation.slots if s in active]
+        self.parents = tuple(moving[k] for k in self._reached)
+        self.wanted = tuple(o for o in equation.outputs if o in wanted)
+        self.own = fresh(len(pull.own))
+        place = {"operand": equation.slots, "output": equation.outputs, "own": self.own}
+        self.residuals = tuple(place[source.kind][source.place] for source in pull.residuals)
+
+    def forward(self, values: Values) -> None:
+        with self.equation.context():
+            outputs, own = self._pull.forward([values[s] for s in self.reads])
+        values.update(zip(self.writes, (*outputs, *own), strict=True))
+
+    def pull(self, residuals: Sequence[Any], errors: Sequence[Any], wave: Wave) -> Sequence[Any]:
+        with self.equation.context():
+            messages = self._pull.pull(residuals, errors)
+        return [messages[k] for k in self._reached]
+
+
+def _pull(
+    equation: Equation, active: tuple[bool, ...], wanted: tuple[bool, ...], pulls: Pulls
+) -> Pull:
+    try:
+        return pulls.of(equation, active, wanted)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        met = f"{equation.eqn.primitive} cannot send errors back: {error}"
+        text = explain(met, located_at(equation.site), advice(equation.eqn))
+        raise type(error)(text) from error
+
+
+def _is_inexact(aval: Any) -> bool:
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)

@@ -1,0 +1,99 @@
+"""One equation in its place in a graph: what an engine may ask of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from jax import lax
+
+from localgrad._jaxpr import Equation, Pulls
+
+Values = dict[int, Any]
+"""Slot -> array: the values of vertices and leaves, and the residuals that pulls read."""
+
+Wave = Callable[[Sequence["Step"], Values, dict[int, Any]], dict[int, Any]]
+"""`wave(steps, values, errors)`: errors at slots -> errors at the slots that no step writes.
+
+How an engine moves errors through the vertices inside of a vertex (scan, cond, checkpoint).
+"""
+
+
+class Step(ABC):
+    """An equation that reads slots and writes slots; a vertex if it computes.
+
+    `parents` are the slots that get a message when errors at the `wanted` slots arrive, and
+    `residuals` the slots whose values the pull reads. A step without parents is still: data, or a
+    function of parameters that has no derivative. `is_container` steps (scan, cond, checkpoint)
+    have vertices in graphs of their own and are none themselves.
+    """
+
+    is_container: ClassVar[bool] = False
+
+    def __init__(self, equation: Equation, is_vertex: bool) -> None:
+        self.equation = equation
+        self.is_vertex = is_vertex
+        self.parents: tuple[int, ...] = ()
+        self.wanted: tuple[int, ...] = ()
+        self.residuals: tuple[int, ...] = ()
+        self.own: tuple[int, ...] = ()
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The slots that the forward pass reads."""
+        return self.equation.slots
+
+    @property
+    def writes(self) -> tuple[int, ...]:
+        """The slots that the forward pass writes: outputs, and residuals of its own."""
+        return (*self.equation.outputs, *self.own)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no error ever passes here."""
+        return not self.parents
+
+    @abstractmethod
+    def forward(self, values: Values) -> None:
+        """Write outputs and own residuals into `values`, from the operands in it."""
+
+    @abstractmethod
+    def pull(self, residuals: Sequence[Any], errors: Sequence[Any], wave: Wave) -> Sequence[Any]:
+        """Values of `residuals`, errors at `wanted` -> one message per slot of `parents`."""
+
+
+class Still(Step):
+    """A step that no error passes: evaluated, never pulled."""
+
+    def __init__(self, equation: Equation, pulls: Pulls) -> None:
+        super().__init__(equation, is_vertex=False)
+        self._pulls = pulls
+
+    def forward(self, values: Values) -> None:
+        with self.equation.context():
+            outputs = self._pulls.run(self.equation, values)
+        values.update(zip(self.equation.outputs, outputs, strict=True))
+
+    def pull(self, residuals: Sequence[Any], errors: Sequence[Any], wave: Wave) -> Sequence[Any]:
+        raise AssertionError("no error reaches a step without parents")
+
+
+def gather(slots: Iterable[int], errors: Iterable[Any]) -> dict[int, Any]:
+    """Errors by slot; those of a slot that stands twice are added."""
+    sums: dict[int, Any] = {}
+    for slot, error in zip(slots, errors, strict=True):
+        sums[slot] = lax.add(sums[slot], error) if slot in sums else error
+    return sums
+
+
+def flags(slots: Iterable[Any], chosen: Iterable[int]) -> tuple[bool, ...]:
+    """Which of the slots (or literals) are among the chosen ones."""
+    chosen = set(chosen)
+    return tuple(isinstance(s, int) and s in chosen for s in slots)
+
+
+def paired(
+    inner: Sequence[int], outer: Sequence[Any], chosen: Sequence[bool]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The chosen slots of a program inside, and the slots outside that they stand for."""
+    pairs = [(i, o) for i, o, c in zip(inner, outer, chosen, strict=True) if c]
+    return tuple(i for i, _ in pairs), tuple(o for _, o in pairs)
