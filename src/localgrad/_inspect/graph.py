@@ -1,0 +1,297 @@
+"""`graph`: the vertices of a function, as a plain object that prints as a table."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from localgrad._call import Signature
+from localgrad._graph import Branched, Graph, Place, Recomputed, Stacked, Step, levels
+from localgrad._inspect.table import table
+from localgrad._jaxpr import holds_code, is_mark, is_wiring, located_at, located_in
+from localgrad._rules import Backprop
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """One vertex of the graph; one inside a scan stands for its copies at all iterations.
+
+    Attributes:
+        name: A mark's name, or the operation and a number; the last vertex is ``"loss"``.
+        operation: The JAX primitive.
+        type: Dtype and shape of its value, e.g. ``"float32[64,10]"``.
+        levels: Longest path to the loss, one per copy (iteration), first iteration first.
+        parents: Vertices and leaves that it reads through a derivative; ``@-1`` marks one of the
+            iteration before.
+        relays: Identity vertices in its chain (one chain serves all children), one per copy.
+        inside: ``"local"``: one computing equation. ``"k equations"``: everything between marks.
+            ``"opaque"``: a derivative through several equations at once (``custom_vjp``, solvers).
+        source: ``file:line`` in the user's code.
+        scope: Named scopes (``jax.named_scope``, Equinox and Flax modules) around it.
+        group: The scans, conds and checkpoints that it stands in, outermost first.
+    """
+
+    name: str
+    operation: str
+    type: str
+    levels: tuple[int, ...]
+    parents: tuple[str, ...]
+    relays: tuple[int, ...]
+    inside: str
+    source: str
+    scope: str
+    group: tuple[str, ...]
+
+    @property
+    def level(self) -> int:
+        """The level; inside of a scan that of the first iteration, the farthest from the loss."""
+        return self.levels[0]
+
+
+class Edge(NamedTuple):
+    """An edge between two vertices, and the relays it would need of its own on a clock."""
+
+    parent: str
+    child: str
+    relays: int
+
+
+@dataclass(frozen=True)
+class GraphView:
+    """The computational graph of a function on given arguments.
+
+    Attributes:
+        vertices: The vertices that errors reach, in the order of computation.
+        leaves: The parameter leaves that learn.
+    """
+
+    vertices: tuple[Vertex, ...]
+    leaves: tuple[str, ...]
+    _by_name: dict[str, Vertex] = field(repr=False, compare=False)
+
+    @property
+    def depth(self) -> int:
+        """The level of the vertex that is farthest from the loss."""
+        return max((level for v in self.vertices for level in v.levels), default=0)
+
+    @property
+    def relays(self) -> int:
+        """Identity vertices of the levelled graph, one chain per vertex and copy."""
+        return sum(sum(v.relays) for v in self.vertices)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Edges between vertices outside of scans (each stands once), with their relays."""
+        once = {v.name: v for v in self.vertices if len(v.levels) == 1}
+        return tuple(
+            Edge(parent, child.name, once[parent].level - child.level - 1)
+            for child in once.values()
+            for parent in child.parents
+            if parent in once
+        )
+
+    def __getitem__(self, name: str) -> Vertex:
+        """The vertex of this name."""
+        return self._by_name[name]
+
+    def __len__(self) -> int:
+        return len(self.vertices)
+
+    def __str__(self) -> str:
+        head = ("level", "vertex", "value", "inside", "relays", "parents", "source")
+        rows = [
+            (
+                str(v.level) if len(v.levels) == 1 else f"{v.levels[0]}..{v.levels[-1]}",
+                "  " * len(v.group) + v.name,
+                v.type,
+                v.inside,
+                str(sum(v.relays) or ""),
+                _short(", ".join(v.parents)),
+                _short(v.source, keep_end=True),
+            )
+            for v in self.vertices
+        ]
+        title = (
+            f"{len(self)} vertices, depth {self.depth}, {self.relays} relays if levelled, "
+            f"{len(self.leaves)} leaves that learn"
+        )
+        return f"{title}\n{table(head, rows, right=(0, 4))}"
+
+
+def graph(
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
+    vertices: str | None = None,
+) -> Callable[..., GraphView]:
+    """A function that returns the computational graph of `f` on its arguments.
+
+    Wiring (reshape, transpose, broadcast, cast, slice, ...) is folded into its consumers, what
+    depends on data alone is left out, and so is what does not reach the loss. A ``scan`` is a
+    stacked vertex: its body's vertices stand once, with a level for each iteration.
+
+    Args:
+        f: As for `value_and_grad`.
+        argnums: As for `value_and_grad`.
+        has_aux: As for `value_and_grad`.
+        vertices: As for `value_and_grad`.
+
+    Returns:
+        A function of the arguments of `f` (arrays or ``jax.ShapeDtypeStruct``) that returns a
+        `GraphView`. Nothing is computed.
+
+    Example:
+        >>> import jax.numpy as jnp, localgrad as lg
+        >>> view = lg.graph(lambda w, x: jnp.sum(jnp.tanh(x @ w)))(jnp.ones((3, 2)), jnp.ones(3))
+        >>> [(v.name, v.level) for v in view.vertices]
+        [('dot_general', 2), ('tanh', 1), ('loss', 0)]
+    """
+    signature = Signature.of(f, argnums, has_aux, False, False, Backprop(), vertices)
+
+    def graph_f(*args: Any, **kwargs: Any) -> GraphView:
+        call = signature.bind(args, kwargs)
+        return view(call.problem.graph(), call.names)
+
+    return graph_f
+
+
+def view(graph: Graph, names: Sequence[str]) -> GraphView:
+    """A graph as a plain object, with names for its leaves."""
+    places = levels(graph)
+    standing = _standing(graph, places, graph.outputs[0], (), Counter())
+    flows: dict[Step, Flow] = {}
+    leaves = [Flow(frozenset([name]), frozenset()) for name in names]
+    _follow(graph, leaves, {step: name for step, (name, _) in standing.items()}, flows)
+    vertices = tuple(
+        _vertex(step, name, group, places[step], flows[step])
+        for step, (name, group) in standing.items()
+    )
+    learning = tuple(n for n, learns in zip(names, graph.learns, strict=True) if learns)
+    return GraphView(vertices, learning, {v.name: v for v in vertices})
+
+
+class Flow(NamedTuple):
+    """What reaches a slot without another vertex between.
+
+    The vertices and leaves, and the computing steps on the way, which are folded into whoever
+    reads the slot.
+    """
+
+    names: frozenset[str]
+    folded: frozenset[Step]
+
+    def joined(self, other: "Flow") -> "Flow":
+        """What reaches either of two slots."""
+        return Flow(self.names | other.names, self.folded | other.folded)
+
+
+NOTHING = Flow(frozenset(), frozenset())
+
+
+def _standing(
+    graph: Graph,
+    places: dict[Step, list[Place]],
+    root: int | None,
+    group: tuple[str, ...],
+    count: Counter[str],
+) -> dict[Step, tuple[str, tuple[str, ...]]]:
+    """The vertices in the order of computation, with their names and groups."""
+    found: dict[Step, tuple[str, tuple[str, ...]]] = {}
+    for step in graph.moving:
+        for inner, label in _insides(step):
+            found |= _standing(inner, places, None, (*group, label), count)
+        if step in places:
+            eqn = step.equation.eqn
+            name = "loss" if root in step.equation.outputs else str(eqn.primitive)
+            name = eqn.params["name"] if is_mark(eqn) else name
+            count[name] += 1
+            found[step] = (f"{name}.{count[name]}" if count[name] > 1 else name), group
+    return found
+
+
+def _insides(step: Step) -> list[tuple[Graph, str]]:
+    """The graphs inside a container, and what to call them."""
+    if isinstance(step, Stacked):
+        return [(step.graph, f"scan x {step.layout.length}")]
+    if isinstance(step, Recomputed):
+        return [(step.graph, "checkpoint")]
+    if isinstance(step, Branched):
+        return [(graph, f"branch {k}") for k, graph in enumerate(step.graphs)]
+    return []
+
+
+def _follow(
+    graph: Graph, inputs: Sequence[Flow], names: dict[Step, str], flows: dict[Step, Flow]
+) -> list[Flow]:
+    """The flows at a graph's outputs from those at its inputs; `flows` receives the vertices'."""
+    at = dict(zip(graph.inputs, inputs, strict=True))
+    for step in graph.moving:
+        if step.is_container:
+            at.update(zip(step.equation.outputs, _through(step, at, names, flows), strict=True))
+            continue
+        flow = NOTHING
+        for slot in step.parents:
+            flow = flow.joined(at.get(slot, NOTHING))
+        if not is_wiring(step.equation.eqn):
+            flow = Flow(flow.names, flow.folded | {step})
+        if step in names:
+            flows[step] = flow
+            flow = Flow(frozenset([names[step]]), frozenset())
+        at.update((slot, flow) for slot in step.wanted)
+    return [at.get(slot, NOTHING) for slot in graph.outputs]
+
+
+def _through(
+    step: Step, at: dict[int, Flow], names: dict[Step, str], flows: dict[Step, Flow]
+) -> list[Flow]:
+    """The flows at a container's outputs."""
+    inputs = [at.get(o, NOTHING) if isinstance(o, int) else NOTHING for o in step.equation.operands]
+    if not isinstance(step, Stacked):
+        inputs = inputs[1:] if isinstance(step, Branched) else inputs
+        each = [_follow(graph, inputs, names, flows) for graph, _ in _insides(step)]
+        return [_joined(flows) for flows in zip(*each, strict=True)]
+    first, carries = step.layout.consts, step.layout.carries
+    before = _follow(step.graph, inputs, names, flows)[:carries]
+    for k, flow in enumerate(before, start=first):
+        earlier = Flow(
+            frozenset(f"{name}@-1" for name in flow.names if "@" not in name), NOTHING[1]
+        )
+        inputs[k] = inputs[k].joined(earlier)
+    return _follow(step.graph, inputs, names, flows)
+
+
+def _joined(flows: Sequence[Flow]) -> Flow:
+    result = NOTHING
+    for flow in flows:
+        result = result.joined(flow)
+    return result
+
+
+def _vertex(
+    step: Step, name: str, group: tuple[str, ...], places: Sequence[Place], flow: Flow
+) -> Vertex:
+    eqn = step.equation.eqn
+    aval: Any = eqn.outvars[step.equation.outputs.index(step.wanted[0])].aval
+    inside = "local" if len(flow.folded) < 2 else f"{len(flow.folded)} equations"
+    if any(holds_code(folded.equation.eqn) for folded in flow.folded):
+        inside = "opaque"
+    return Vertex(
+        name=name,
+        operation=str(eqn.primitive),
+        type=f"{aval.dtype}[{','.join(map(str, aval.shape))}]",
+        levels=tuple(place.level for place in places),
+        parents=tuple(sorted(flow.names)),
+        relays=tuple(place.relays for place in places),
+        inside=inside,
+        source=located_at(step.equation.site),
+        scope=located_in(step.equation.site),
+        group=group,
+    )
+
+
+def _short(text: str, keep_end: bool = False, width: int = 36) -> str:
+    """Text cut to a column's width, at its end or at its start."""
+    if len(text) <= width:
+        return text
+    return f"...{text[3 - width :]}" if keep_end else f"{text[: width - 3]}..."
