@@ -54,7 +54,8 @@ def sweep(
     for position in turns(steps):
         step = steps[position]
         feedback = [total(inbox.pop(slot)) for slot in step.wanted]
-        arrived = [rule.arrival(fb) for fb in feedback] if step.is_vertex else feedback
+        answers = step.is_vertex and not step.is_root
+        arrived = [rule.arrival(fb) for fb in feedback] if answers else feedback
         messages = step.pull([values[s] for s in step.residuals], arrived, wave)
         for parent, message in zip(step.parents, messages, strict=True):
             inbox.setdefault(parent, []).append((position, message))

@@ -28,7 +28,7 @@ class Branched(Step):
         builder: Any,
         fresh: Callable[[int], tuple[int, ...]],
     ) -> None:
-        super().__init__(equation, is_vertex=False)
+        super().__init__(equation)
         self.graphs = tuple(
             builder.graph(
                 builder.body(branch),

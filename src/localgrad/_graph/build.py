@@ -68,10 +68,14 @@ def run(steps: Sequence[Step], values: Values) -> None:
 
 
 class Builder:
-    """Builds the graph of a program and of the programs inside it, with one cache of pulls."""
+    """Builds the graph of a program and of the programs inside it, with one cache of pulls.
+
+    The root is the program's first output. It is a vertex in any case.
+    """
 
     def __init__(self, program: Program, vertices: str | None) -> None:
         self.pulls = Pulls()
+        self._whole = program
         self._bodies: dict[Any, Program] = {}
         self.is_marked = self._has_marks(program)
         self._marks_only = self.is_marked if vertices is None else vertices == "marked"
@@ -91,7 +95,6 @@ class Builder:
         wanted = {o for o, w in zip(program.outputs, outputs, strict=True) if w}
         active = self._active(program, inputs, wanted)
         wanted &= active
-        roots = frozenset(wanted)
         slots = itertools.count(len(program.avals))
 
         def fresh(count: int) -> tuple[int, ...]:
@@ -108,14 +111,15 @@ class Builder:
             elif kind := _container(equation):
                 step = kind(equation, active, wanted, self, fresh)
             else:
-                is_vertex = self.is_vertex(equation) or not roots.isdisjoint(equation.outputs)
-                step = Elementary(equation, active, wanted, is_vertex, self.pulls, fresh)
+                is_root = program is self._whole and program.outputs[0] in equation.outputs
+                is_vertex = is_root or self._is_vertex(equation)
+                step = Elementary(equation, active, wanted, self.pulls, fresh, is_vertex, is_root)
             wanted.update(step.parents)
             needed.update(step.reads)
             steps.append(step)
         return Graph(program, tuple(reversed(steps)), flags(program.inputs, wanted))
 
-    def is_vertex(self, equation: Equation) -> bool:
+    def _is_vertex(self, equation: Equation) -> bool:
         """Whether the equation's value is a vertex, rather than folded into its consumers."""
         return is_mark(equation.eqn) if self._marks_only else not is_wiring(equation.eqn)
 

@@ -3,10 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from localgrad._graph.vertex import Step, Values, Wave, flags
 from localgrad._jaxpr import Equation, Pull, Pulls, advice, explain, located_at
+
+IRREVERSIBLE = (TypeError, ValueError, NotImplementedError, jax.errors.UnexpectedTracerError)
+"""What JAX raises about an equation without a derivative in reverse."""
 
 
 def moved(equation: Equation, active: set[int], pulls: Pulls) -> set[int]:
@@ -36,11 +40,12 @@ class Elementary(Step):
         equation: Equation,
         active: set[int],
         wanted: set[int],
-        is_vertex: bool,
         pulls: Pulls,
         fresh: Callable[[int], tuple[int, ...]],
+        is_vertex: bool,
+        is_root: bool,
     ) -> None:
-        super().__init__(equation, is_vertex)
+        super().__init__(equation, is_vertex, is_root)
         self._pull = pull = _pull(
             equation, flags(equation.slots, active), flags(equation.outputs, wanted), pulls
         )
@@ -48,7 +53,7 @@ class Elementary(Step):
         moving = [s for s in equation.slots if s in active]
         self.parents = tuple(moving[k] for k in self._reached)
         self.wanted = tuple(o for o in equation.outputs if o in wanted)
-        self.own = fresh(len(pull.own))
+        self.own = fresh(pull.own)
         place = {"operand": equation.slots, "output": equation.outputs, "own": self.own}
         self.residuals = tuple(place[source.kind][source.place] for source in pull.residuals)
 
@@ -68,9 +73,9 @@ def _pull(
 ) -> Pull:
     try:
         return pulls.of(equation, active, wanted)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except IRREVERSIBLE as error:
         met = f"{equation.eqn.primitive} cannot send errors back: {error}"
-        text = explain(met, located_at(equation.site), advice(equation.eqn))
+        text = explain(met, located_at(equation.site), advice(equation.eqn, error))
         raise type(error)(text) from error
 
 

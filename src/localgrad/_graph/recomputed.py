@@ -26,7 +26,7 @@ class Recomputed(Step):
         builder: Any,
         fresh: Callable[[int], tuple[int, ...]],
     ) -> None:
-        super().__init__(equation, is_vertex=False)
+        super().__init__(equation)
         policy, self._barrier = recomputation(equation.eqn)
         self._pulls = builder.pulls
         self.graph = graph = builder.graph(

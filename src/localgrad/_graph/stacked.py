@@ -27,7 +27,7 @@ class Stacked(Step):
         builder: Any,
         fresh: Callable[[int], tuple[int, ...]],
     ) -> None:
-        super().__init__(equation, is_vertex=False)
+        super().__init__(equation)
         self.layout = layout = loop_layout(equation.eqn)
         consts, carries = slice(layout.consts), slice(layout.consts, layout.consts + layout.carries)
         xs = slice(layout.consts + layout.carries, None)

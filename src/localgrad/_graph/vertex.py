@@ -24,14 +24,16 @@ class Step(ABC):
     `parents` are the slots that get a message when errors at the `wanted` slots arrive, and
     `residuals` the slots whose values the pull reads. A step without parents is still: data, or a
     function of parameters that has no derivative. `is_container` steps (scan, cond, checkpoint)
-    have vertices in graphs of their own and are none themselves.
+    have vertices in graphs of their own and are none themselves. The error of the root, the loss,
+    is given and not its answer to any feedback.
     """
 
     is_container: ClassVar[bool] = False
 
-    def __init__(self, equation: Equation, is_vertex: bool) -> None:
+    def __init__(self, equation: Equation, is_vertex: bool = False, is_root: bool = False) -> None:
         self.equation = equation
         self.is_vertex = is_vertex
+        self.is_root = is_root
         self.parents: tuple[int, ...] = ()
         self.wanted: tuple[int, ...] = ()
         self.residuals: tuple[int, ...] = ()
@@ -65,7 +67,7 @@ class Still(Step):
     """A step that no error passes: evaluated, never pulled."""
 
     def __init__(self, equation: Equation, pulls: Pulls) -> None:
-        super().__init__(equation, is_vertex=False)
+        super().__init__(equation)
         self._pulls = pulls
 
     def forward(self, values: Values) -> None:

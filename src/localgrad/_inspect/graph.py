@@ -159,7 +159,7 @@ def graph(
 def view(graph: Graph, names: Sequence[str]) -> GraphView:
     """A graph as a plain object, with names for its leaves."""
     places = levels(graph)
-    standing = _standing(graph, places, graph.outputs[0], (), Counter())
+    standing = _standing(graph, places, (), Counter())
     flows: dict[Step, Flow] = {}
     leaves = [Flow(frozenset([name]), frozenset()) for name in names]
     _follow(graph, leaves, {step: name for step, (name, _) in standing.items()}, flows)
@@ -192,7 +192,6 @@ NOTHING = Flow(frozenset(), frozenset())
 def _standing(
     graph: Graph,
     places: dict[Step, list[Place]],
-    root: int | None,
     group: tuple[str, ...],
     count: Counter[str],
 ) -> dict[Step, tuple[str, tuple[str, ...]]]:
@@ -200,10 +199,10 @@ def _standing(
     found: dict[Step, tuple[str, tuple[str, ...]]] = {}
     for step in graph.moving:
         for inner, label in _insides(step):
-            found |= _standing(inner, places, None, (*group, label), count)
+            found |= _standing(inner, places, (*group, label), count)
         if step in places:
             eqn = step.equation.eqn
-            name = "loss" if root in step.equation.outputs else str(eqn.primitive)
+            name = "loss" if step.is_root else str(eqn.primitive)
             name = eqn.params["name"] if is_mark(eqn) else name
             count[name] += 1
             found[step] = (f"{name}.{count[name]}" if count[name] > 1 else name), group

@@ -60,8 +60,13 @@ def is_branch(eqn: JaxprEqn) -> bool:
     return eqn.primitive is p.cond_p and not eqn.params.get("branches_platforms")
 
 
-def advice(eqn: JaxprEqn) -> str:
-    """What to do about an equation that has no derivative in reverse."""
+def advice(eqn: JaxprEqn, error: Exception) -> str:
+    """What to do about an equation that raised an error when its derivative was taken."""
+    if isinstance(error, jax.errors.UnexpectedTracerError):
+        return (
+            "its derivative closes over an array that was computed inside the function; pass that "
+            "array as an argument of the custom_vjp or custom_jvp function (as for jax.jit)."
+        )
     if eqn.primitive is p.while_p:
         return (
             "give the loop a static number of iterations (lax.scan, or lax.fori_loop with Python "
@@ -153,6 +158,12 @@ def holds_code(eqn: JaxprEqn) -> bool:
     Such a vertex is opaque: its derivative is taken through all of them at once.
     """
     return _computing(eqn) > 1
+
+
+def is_self_contained(eqn: JaxprEqn) -> bool:
+    """Whether the equation has no programs and no functions among its parameters."""
+    leaves = jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
+    return not any(hasattr(leaf, "eqns") or callable(leaf) for leaf in leaves)
 
 
 def _computing(eqn: JaxprEqn) -> int:

@@ -19,11 +19,8 @@ def located_at(eqn: JaxprEqn) -> str:
     The innermost line outside of installed packages, or else outside of JAX and localgrad.
     """
     traceback = eqn.source_info.traceback
-    frames: list[Any] = [
-        frame
-        for frame in (traceback.frames if traceback else ())
-        if not frame.file_name.startswith((OURS, JAX, "<frozen"))
-    ]
+    frames: list[Any] = list(traceback.frames) if traceback else []
+    frames = [f for f in frames if not f.file_name.startswith((OURS, JAX, "<frozen"))]
     own = [frame for frame in frames if not frame.file_name.startswith(INSTALLED)]
     for frame in own or frames:
         return f"{frame.file_name}:{frame.line_num}"
