@@ -65,7 +65,7 @@ class Signature:
             if not -len(args) <= position < len(args):
                 met = f"argnums={position} met a call with {len(args)} positional arguments."
                 do = "pass the differentiated arguments by position, or change argnums."
-                raise TypeError(_said(met, do))
+                raise (ValueError if position < 0 else TypeError)(_said(met, do))
         return Call(self, args, kwargs)
 
 
@@ -129,7 +129,9 @@ class Call:
         try:
             kind = jax.typeof(loss)
         except TypeError:
-            met = f"met a function that returned {loss!r} where a scalar should be."
+            met = (
+                f"met a function that returned a {type(loss).__name__} {repr(loss)[:60]}, no array."
+            )
             raise TypeError(self._of_f(met, do)) from None
         if kind.shape != ():
             met = f"met a function that returned an array of shape {kind.shape}, not a scalar."

@@ -30,7 +30,7 @@ class Problem:
 
     def graph(self) -> Graph:
         """The graph from the leaves to the loss; the auxiliary outputs are computed beside it."""
-        program = trace(lambda *leaves: _flat(self.f(*leaves)), self.leaves, self.blame)
+        program = trace(lambda *leaves: _flat(self.f(*leaves)), self.leaves)
         builder = Builder(program, self.vertices)
         if self.vertices == "marked" and not builder.is_marked:
             met = "vertices='marked' met a function without marks."

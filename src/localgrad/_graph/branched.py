@@ -125,4 +125,4 @@ def _empty(kind: Any) -> Any:
     """Zeros of a type; for random keys, a key."""
     if jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
         return jnp.broadcast_to(jax.random.key(0, impl=str(jax.random.key_impl(kind))), kind.shape)
-    return jnp.zeros(kind.shape, kind.dtype)
+    return jnp.zeros_like(kind)

@@ -1,13 +1,14 @@
 """A vertex of one equation, or a piece of wiring: its pull is the equation's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from localgrad._graph.vertex import Step, Values, Wave, flags
-from localgrad._jaxpr import Equation, Pull, Pulls, advice, explain, located_at
+from localgrad._jaxpr import Equation, Pulls, advice, explain, located_at
 
 IRREVERSIBLE = (TypeError, ValueError, NotImplementedError, jax.errors.UnexpectedTracerError)
 """What JAX raises about an equation without a derivative in reverse."""
@@ -46,9 +47,10 @@ class Elementary(Step):
         is_root: bool,
     ) -> None:
         super().__init__(equation, is_vertex, is_root)
-        self._pull = pull = _pull(
-            equation, flags(equation.slots, active), flags(equation.outputs, wanted), pulls
-        )
+        with _blaming(equation):
+            self._pull = pull = pulls.of(
+                equation, flags(equation.slots, active), flags(equation.outputs, wanted)
+            )
         self._reached = [k for k, on in enumerate(pull.depends) if on]
         moving = [s for s in equation.slots if s in active]
         self.parents = tuple(moving[k] for k in self._reached)
@@ -58,21 +60,21 @@ class Elementary(Step):
         self.residuals = tuple(place[source.kind][source.place] for source in pull.residuals)
 
     def forward(self, values: Values) -> None:
-        with self.equation.context():
+        with self.equation.context(), _blaming(self.equation):
             outputs, own = self._pull.forward([values[s] for s in self.reads])
         values.update(zip(self.writes, (*outputs, *own), strict=True))
 
     def pull(self, residuals: Sequence[Any], errors: Sequence[Any], wave: Wave) -> Sequence[Any]:
-        with self.equation.context():
+        with self.equation.context(), _blaming(self.equation):
             messages = self._pull.pull(residuals, errors)
         return [messages[k] for k in self._reached]
 
 
-def _pull(
-    equation: Equation, active: tuple[bool, ...], wanted: tuple[bool, ...], pulls: Pulls
-) -> Pull:
+@contextmanager
+def _blaming(equation: Equation) -> Iterator[None]:
+    """Say of what JAX raises here which equation of the user's it is about, and what to do."""
     try:
-        return pulls.of(equation, active, wanted)
+        yield
     except IRREVERSIBLE as error:
         met = f"{equation.eqn.primitive} cannot send errors back: {error}"
         text = explain(met, located_at(equation.site), advice(equation.eqn, error))

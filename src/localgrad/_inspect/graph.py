@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
+
 from localgrad._call import Signature
 from localgrad._graph import Branched, Graph, Place, Recomputed, Stacked, Step, levels
 from localgrad._inspect.table import table
@@ -150,8 +152,18 @@ def graph(
     signature = Signature.of(f, argnums, has_aux, False, False, Backprop(), vertices)
 
     def graph_f(*args: Any, **kwargs: Any) -> GraphView:
-        call = signature.bind(args, kwargs)
-        return view(call.problem.graph(), call.names)
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        shapes = [k for k, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
+        views = []
+
+        def run(arrays: list[Any]) -> None:
+            mixed = dict(enumerate(leaves)) | dict(zip(shapes, arrays, strict=True))
+            args, kwargs = jax.tree.unflatten(tree, mixed.values())
+            call = signature.bind(args, kwargs)
+            views.append(view(call.problem.graph(), call.names))
+
+        jax.eval_shape(run, [leaves[k] for k in shapes])
+        return views[0]
 
     return graph_f
 

@@ -37,6 +37,8 @@ WIRING = frozenset(
         lax.stop_gradient_p,
         lax.transpose_p,
         p.name_p,
+        # Primitives of their own since JAX 0.9, compositions of the others before.
+        *(getattr(lax, name) for name in ("stack_p", "tile_p", "unstack_p") if hasattr(lax, name)),
     }
 )
 """They move or cast numbers and compute nothing: no vertex of their own."""

@@ -11,7 +11,7 @@ from jax.extend.source_info_util import current_name_stack, user_context
 
 from localgrad._jaxpr.errors import untraceable
 from localgrad._jaxpr.primitives import body_of, is_call, opened
-from localgrad._jaxpr.source import defined_at, is_of_library
+from localgrad._jaxpr.source import is_of_library
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,12 +55,12 @@ class Program:
     avals: tuple[Any, ...]
 
 
-def trace(f: Callable[..., Any], args: Sequence[Any], blame: Any) -> Program:
+def trace(f: Callable[..., Any], args: Sequence[Any]) -> Program:
     """The flat program of `f(*args)`: arrays (or their types) in, a list of arrays out."""
     try:
         return flatten(jax.make_jaxpr(f)(*args))
     except Exception as error:
-        raise untraceable(error, defined_at(blame)) from error.__cause__
+        raise untraceable(error) from error.__cause__
 
 
 def literal(atom: Literal) -> Any:

@@ -3,6 +3,7 @@
 import os
 import sys
 import sysconfig
+import traceback
 from typing import Any
 
 import jax
@@ -18,8 +19,8 @@ def located_at(eqn: JaxprEqn) -> str:
 
     The innermost line outside of installed packages, or else outside of JAX and localgrad.
     """
-    traceback = eqn.source_info.traceback
-    frames: list[Any] = list(traceback.frames) if traceback else []
+    raw = eqn.source_info.traceback
+    frames: list[Any] = list(raw.frames) if raw else []
     frames = [f for f in frames if not f.file_name.startswith((OURS, JAX, "<frozen"))]
     own = [frame for frame in frames if not frame.file_name.startswith(INSTALLED)]
     for frame in own or frames:
@@ -50,6 +51,16 @@ def called_at() -> str:
     while frame.f_back is not None and frame.f_code.co_filename.startswith((OURS, JAX)):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def raised_at(error: Exception) -> str:
+    """`file:line` of the innermost line of the user's code that the error passed."""
+    lines = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith((OURS, JAX))
+    ]
+    return lines[-1] if lines else called_at()
 
 
 def is_of_library(jaxpr: Any) -> bool:
