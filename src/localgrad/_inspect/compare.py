@@ -138,7 +138,8 @@ def _leaf(name: str, gradient: Any, exact: Any) -> LeafComparison:
     kind = np.complex128 if np.issubdtype(exact.dtype, np.complexfloating) else np.float64
     g, b = (np.asarray(x).astype(kind).ravel() for x in (gradient, exact))
     norms = float(np.linalg.norm(g)), float(np.linalg.norm(b))
-    max_abs = float(np.max(np.abs(g - b), initial=0.0))
+    with np.errstate(invalid="ignore"):  # inf - inf is nan, and shall be seen
+        max_abs = float(np.max(np.abs(g - b), initial=0.0))
     largest = float(np.max(np.abs(b), initial=0.0))
     max_rel = max_abs / largest if largest else (math.inf if max_abs else 0.0)
     cosine = float(np.vdot(b, g).real) / (norms[0] * norms[1]) if all(norms) else math.nan

@@ -1,0 +1,52 @@
+"""What the documentation shows runs, and says what is true."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+import localgrad as lg
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = [getattr(lg, name) for name in lg.__all__]
+
+
+def test_readme_blocks_run():
+    """The blocks build on each other, as a reader would type them."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(blocks) >= 5
+    scope = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_examples_in_docstrings(thing):
+    assert thing.__doc__
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for test in finder.find(thing, thing.__name__, globs={"lg": lg}):
+        runner.run(test)
+    assert runner.failures == 0
+
+
+@pytest.mark.parametrize("function", [lg.grad, lg.value_and_grad, lg.compare, lg.graph, lg.vertex])
+def test_every_public_function_has_an_example(function):
+    assert ">>> " in function.__doc__
+
+
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]), ids=lambda p: p.name
+)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_rule_is_in_the_documentation():
+    rules = [
+        t for t in PUBLIC if isinstance(t, type) and issubclass(t, lg.Rule) and t is not lg.Rule
+    ]
+    for page in ("README.md", "docs/rules.md"):
+        text = (ROOT / page).read_text()
+        assert all(rule.__name__ in text for rule in rules)
