@@ -166,8 +166,8 @@ def _moving(
     while True:
         outputs = builder.moving(body, inputs)
         grown = [i or o for i, o in zip(inputs[carries], outputs, strict=False)]
-        if grown == inputs[carries]:
-            return inputs, outputs
+        if grown == inputs[carries]:  # without any iteration, a carry ends as it starts
+            return inputs, (*grown, *outputs[layout.carries :])
         inputs[carries] = grown
 
 
