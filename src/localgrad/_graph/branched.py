@@ -1,24 +1,23 @@
 """`cond` and `switch`: the vertices of the branch that was taken."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from localgrad._graph.vertex import Step, Values, Wave, flags, gather, paired
+from localgrad._graph.vertex import Container, Part, Values, Wave, chosen, flags, gather
 from localgrad._jaxpr import Equation, branches
 
 
-class Branched(Step):
+class Branched(Container):
     """The branches of a `cond`, opened; errors pass through the one that was taken.
 
     Every branch stores its own residuals; the places of the other branches' hold zeros, which
     nobody reads.
     """
-
-    is_container = True
 
     def __init__(
         self,
@@ -28,21 +27,17 @@ class Branched(Step):
         builder: Any,
         fresh: Callable[[int], tuple[int, ...]],
     ) -> None:
-        super().__init__(equation)
-        self.graphs = tuple(
-            builder.graph(
-                builder.body(branch),
-                flags(equation.operands[1:], active),
-                flags(equation.outputs, wanted),
-            )
-            for branch in branches(equation.eqn)
+        super().__init__(equation, wanted)
+        operands, is_wanted = equation.operands[1:], flags(equation.outputs, wanted)
+        bodies = [builder.body(branch) for branch in branches(equation.eqn)]
+        self._graphs = [builder.graph(b, flags(operands, active), is_wanted) for b in bodies]
+        self._roots = [chosen(graph.outputs, is_wanted) for graph in self._graphs]
+        self._learns = [any(k) for k in zip(*(g.learns for g in self._graphs), strict=True)]
+        self._stored = [_residuals_inside(graph) for graph in self._graphs]
+        self.parts = tuple(
+            Part(f"branch {k}", graph, operands) for k, graph in enumerate(self._graphs)
         )
-        learns = tuple(map(any, zip(*(graph.learns for graph in self.graphs), strict=True)))
-        _, self.parents = paired(self.graphs[0].inputs, equation.operands[1:], learns)
-        self._learns = learns
-        self._is_wanted = flags(equation.outputs, wanted)
-        self.wanted = tuple(o for o in equation.outputs if o in wanted)
-        self._stored = [_inner_residuals(graph) for graph in self.graphs]
+        self.parents = chosen(operands, self._learns)
         self.own = fresh(sum(map(len, self._stored)))
         self.residuals = (*self.reads, *self.own)
 
@@ -50,71 +45,49 @@ class Branched(Step):
     def moved(equation: Equation, active: set[int], builder: Any) -> set[int]:
         """The outputs that can carry errors when the active slots do, in any branch."""
         inputs = flags(equation.operands[1:], active)
-        return {
-            o
-            for branch in branches(equation.eqn)
-            for o, m in zip(
-                equation.outputs, builder.moving(builder.body(branch), inputs), strict=True
-            )
-            if m
-        }
+        each = [builder.moving(builder.body(b), inputs) for b in branches(equation.eqn)]
+        return {o for moving in each for o in chosen(equation.outputs, moving)}
 
     def forward(self, values: Values) -> None:
         index, *operands = self.equation.read(values)
 
-        def run(graph: Any, stored: tuple[int, ...]) -> Callable[..., Any]:
-            def branch(*operands: Any) -> tuple[list[Any], list[Any]]:
-                inside = graph.forward(operands)
-                return [inside[o] for o in graph.outputs], [inside[s] for s in stored]
+        def run(k: int, *operands: Any) -> tuple[list[Any], list[Any]]:
+            inside = self._graphs[k].forward(operands)
+            outputs = [inside[o] for o in self._graphs[k].outputs]
+            return outputs, [inside[s] for s in self._stored[k]]
 
-            return branch
+        numbers = range(len(self._graphs))
+        kinds = [jax.eval_shape(partial(run, k), *operands)[1] for k in numbers]
 
-        plain = [run(g, s) for g, s in zip(self.graphs, self._stored, strict=True)]
-        kinds = [jax.eval_shape(branch, *operands)[1] for branch in plain]
-
-        def padded(k: int) -> Callable[..., Any]:
-            def branch(*operands: Any) -> tuple[list[Any], list[Any]]:
-                outputs, stored = plain[k](*operands)
-                before = [_empty(kind) for kind in sum(kinds[:k], [])]
-                after = [_empty(kind) for kind in sum(kinds[k + 1 :], [])]
-                return outputs, [*before, *stored, *after]
-
-            return branch
+        def padded(k: int, *operands: Any) -> tuple[list[Any], list[Any]]:
+            outputs, stored = run(k, *operands)
+            return outputs, [
+                x for j in numbers for x in (stored if j == k else map(_empty, kinds[j]))
+            ]
 
         with self.equation.context():
-            outputs, own = lax.switch(index, [padded(k) for k in range(len(plain))], *operands)
+            outputs, own = lax.switch(index, [partial(padded, k) for k in numbers], *operands)
         values.update(zip(self.writes, (*outputs, *own), strict=True))
 
     def pull(self, residuals: Sequence[Any], errors: Sequence[Any], wave: Wave) -> Sequence[Any]:
-        count = len(self.reads)
-        index, *operands = self.equation.read(dict(zip(self.reads, residuals[:count], strict=True)))
-        own, start = residuals[count:], 0
+        outside = dict(zip(self.residuals, residuals, strict=True))
+        index, *operands = self.equation.read(outside)
+        supply = iter([outside[s] for s in self.own])
+        stored = [[next(supply) for _ in slots] for slots in self._stored]
 
-        def pulled(graph: Any, stored: tuple[int, ...], start: int) -> Callable[..., Any]:
-            def branch(operands: list[Any], own: Sequence[Any], errors: Sequence[Any]) -> list[Any]:
-                inside = graph.program.constants | dict(zip(graph.inputs, operands, strict=True))
-                inside.update(zip(stored, own[start : start + len(stored)], strict=True))
-                roots, _ = paired(graph.outputs, self.equation.outputs, self._is_wanted)
-                reached = wave(graph.moving, inside, gather(roots, errors))
-                return [
-                    reached.get(slot, jnp.zeros_like(operand))
-                    for slot, operand, learns in zip(
-                        graph.inputs, operands, self._learns, strict=True
-                    )
-                    if learns
-                ]
+        def pulled(k: int, operands: list[Any], stored: list[Any], errors: list[Any]) -> list[Any]:
+            graph = self._graphs[k]
+            inside = graph.begin(operands) | dict(zip(self._stored[k], stored[k], strict=True))
+            reached = wave(graph.moving, inside, gather(self._roots[k], errors))
+            pairs = chosen(zip(graph.inputs, operands, strict=True), self._learns)
+            return [reached.get(slot, jnp.zeros_like(operand)) for slot, operand in pairs]
 
-            return branch
-
-        choices = []
-        for graph, stored in zip(self.graphs, self._stored, strict=True):
-            choices.append(pulled(graph, stored, start))
-            start += len(stored)
         with self.equation.context():
-            return lax.switch(index, choices, operands, own, errors)
+            pulls = [partial(pulled, k) for k in range(len(self._graphs))]
+            return lax.switch(index, pulls, operands, stored, list(errors))
 
 
-def _inner_residuals(graph: Any) -> tuple[int, ...]:
+def _residuals_inside(graph: Any) -> tuple[int, ...]:
     """What the pulls of a graph read beside its inputs and constants."""
     known = {*graph.inputs, *graph.program.constants}
     read = dict.fromkeys(s for step in graph.moving for s in step.residuals)

@@ -1,7 +1,7 @@
 """From a flat program to a graph: which equations errors pass, and which never matter."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,17 +54,16 @@ class Graph:
         """The steps that errors pass."""
         return tuple(step for step in self.steps if not step.is_still)
 
+    def begin(self, inputs: Sequence[Any], part: slice = slice(None)) -> Values:
+        """The values before any step: constants, and the inputs, or a part of them."""
+        return self.program.constants | dict(zip(self.inputs[part], inputs, strict=True))
+
     def forward(self, inputs: Sequence[Any]) -> Values:
         """Evaluate every step; the values of all slots, residuals included."""
-        values = self.program.constants | dict(zip(self.inputs, inputs, strict=True))
-        run(self.steps, values)
+        values = self.begin(inputs)
+        for step in self.steps:
+            step.forward(values)
         return values
-
-
-def run(steps: Sequence[Step], values: Values) -> None:
-    """Evaluate steps in order, in place."""
-    for step in steps:
-        step.forward(values)
 
 
 class Builder:
@@ -88,7 +87,7 @@ class Builder:
 
     def moving(self, program: Program, inputs: Sequence[bool]) -> tuple[bool, ...]:
         """Which outputs can carry errors when these inputs do."""
-        return flags(program.outputs, self._active(program, inputs, program.outputs))
+        return flags(program.outputs, self._active(program, inputs, set(program.outputs)))
 
     def graph(self, program: Program, inputs: Sequence[bool], outputs: Sequence[bool]) -> Graph:
         """The graph between the inputs that may learn and the outputs that bring errors."""
@@ -130,7 +129,7 @@ class Builder:
             for equation in program.equations
         )
 
-    def _active(self, program: Program, inputs: Sequence[bool], roots: Iterable[int]) -> set[int]:
+    def _active(self, program: Program, inputs: Sequence[bool], roots: set[int]) -> set[int]:
         """The slots that depend on the inputs with a derivative, on the way to the roots."""
         relevant = set(roots)
         for equation in reversed(program.equations):

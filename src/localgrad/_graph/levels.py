@@ -7,13 +7,10 @@ none. A vertex inside a scan has one level and one chain per iteration, as in th
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from localgrad._graph.branched import Branched
 from localgrad._graph.build import Graph
-from localgrad._graph.recomputed import Recomputed
-from localgrad._graph.stacked import Stacked
-from localgrad._graph.vertex import Step
+from localgrad._graph.vertex import Container, Part, Step
 
 NOWHERE = float("inf")
 
@@ -56,63 +53,37 @@ def _visit(steps: Sequence[Step], reach: dict[int, Reach], places: Places) -> No
         known = [r for r in outputs if r]
         if not known:
             continue
-        if isinstance(step, Stacked | Branched | Recomputed):
-            for slot, inner in _inside(step, outputs, places):
-                reach[slot] = inner.joined(reach.get(slot))
-            continue
-        far, near = max(r.far for r in known), min(r.near for r in known)
-        if step.is_vertex:
-            chain = 0 if near is NOWHERE else far - int(near) - 1
-            places.setdefault(step, []).append(Place(far, chain))
-            far, near = far + 1, far
-        for slot in step.reads:
-            passed = Reach(far, near if slot in step.parents else NOWHERE)
-            reach[slot] = passed.joined(reach.get(slot))
+        if isinstance(step, Container):
+            sent = [pair for part in step.parts for pair in _enter(part, outputs, places)]
+            # What chooses a branch must stand until every vertex inside has fired.
+            farthest = Reach(max(r.far for r in (*known, *(r for _, r in sent))), NOWHERE)
+            count = len(step.equation.operands) - len(step.parts[0].operands)
+            sent += [(slot, farthest) for slot in step.equation.operands[:count]]
+        else:
+            far, near = max(r.far for r in known), min(r.near for r in known)
+            if step.is_vertex:
+                chain = 0 if near is NOWHERE else far - int(near) - 1
+                places.setdefault(step, []).append(Place(far, chain))
+                far, near = far + 1, far
+            parents = set(step.parents)
+            sent = [(s, Reach(far, near if s in parents else NOWHERE)) for s in step.reads]
+        for slot, passed in sent:
+            if isinstance(slot, int):
+                reach[slot] = passed.joined(reach.get(slot))
 
 
-def _inside(
-    step: Stacked | Branched | Recomputed, outputs: Sequence[Reach | None], places: Places
-) -> list[tuple[int, Reach]]:
-    """The reach of a container's operands, from that of its outputs through what is inside."""
-    if isinstance(step, Stacked):
-        return _iterations(step, outputs, places)
-    if isinstance(step, Branched):
-        graphs, operands = step.graphs, step.equation.operands[1:]
-    else:
-        graphs, operands = (step.graph,), step.equation.operands
-    found = [
-        pair
-        for graph in graphs
-        for pair in zip(operands, _once(graph, outputs, places), strict=True)
-    ]
-    if isinstance(step, Branched):  # the choice must stand until every vertex inside has fired
-        farthest = max(r.far for r in (*outputs, *(r for _, r in found)) if r)
-        found.append((step.equation.operands[0], Reach(farthest, NOWHERE)))
-    return [(slot, r) for slot, r in found if isinstance(slot, int) and r]
-
-
-def _once(graph: Graph, outputs: Sequence[Reach | None], places: Places) -> list[Reach | None]:
-    reach: dict[int, Reach] = {}
-    for slot, outer in zip(graph.outputs, outputs, strict=True):
-        if outer:
-            reach[slot] = outer.joined(reach.get(slot))
-    _visit(graph.steps, reach, places)
-    return [reach.get(slot) for slot in graph.inputs]
-
-
-def _iterations(
-    step: Stacked, outputs: Sequence[Reach | None], places: Places
-) -> list[tuple[int, Reach]]:
-    layout = step.layout
-    first, last = layout.consts, layout.consts + layout.carries
-    carries, stacked = list(outputs[: layout.carries]), outputs[layout.carries :]
-    found: dict[int, Reach] = {}
-    for _ in range(layout.length):
-        inputs = _once(step.graph, (*carries, *stacked), places)
-        carries = inputs[first:last]
-        for k, reach in enumerate(inputs):
-            if reach and not first <= k < last:
-                found[k] = reach.joined(found.get(k))
-    found.update((first + k, reach) for k, reach in enumerate(carries) if reach)
-    operands = [(step.equation.operands[k], reach) for k, reach in found.items()]
-    return [(slot, reach) for slot, reach in operands if isinstance(slot, int)]
+def _enter(part: Part, outputs: Sequence[Reach | None], places: Places) -> list[tuple[Any, Reach]]:
+    """The reach of a container's operands, from that of its outputs, iteration by iteration."""
+    outer, sent = list(outputs), []
+    carries = range(len(part.operands))[part.carries]
+    for _ in range(part.length):
+        reach: dict[int, Reach] = {}
+        for slot, arriving in zip(part.graph.outputs, outer, strict=True):
+            if arriving:
+                reach[slot] = arriving.joined(reach.get(slot))
+        _visit(part.graph.steps, reach, places)
+        inputs = [reach.get(slot) for slot in part.graph.inputs]
+        outer[: len(carries)] = inputs[part.carries]
+        sent += [(part.operands[k], r) for k, r in enumerate(inputs) if k not in carries]
+    sent += zip(part.operands[part.carries], outer, strict=False)
+    return [(slot, r) for slot, r in sent if r]

@@ -1,8 +1,8 @@
 """One equation in its place in a graph: what an engine may ask of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Any, NamedTuple
 
 from jax import lax
 
@@ -23,12 +23,9 @@ class Step(ABC):
 
     `parents` are the slots that get a message when errors at the `wanted` slots arrive, and
     `residuals` the slots whose values the pull reads. A step without parents is still: data, or a
-    function of parameters that has no derivative. `is_container` steps (scan, cond, checkpoint)
-    have vertices in graphs of their own and are none themselves. The error of the root, the loss,
-    is given and not its answer to any feedback.
+    function of parameters that has no derivative. The error of the root, the loss, is given and not
+    its answer to any feedback.
     """
-
-    is_container: ClassVar[bool] = False
 
     def __init__(self, equation: Equation, is_vertex: bool = False, is_root: bool = False) -> None:
         self.equation = equation
@@ -79,6 +76,29 @@ class Still(Step):
         raise AssertionError("no error reaches a step without parents")
 
 
+class Part(NamedTuple):
+    """A graph inside a container, and the slots or literals outside that its inputs stand for.
+
+    A scan's part is run `length` times: its first outputs are the `carries` of the next iteration.
+    """
+
+    label: str
+    graph: Any
+    operands: Sequence[Any]
+    carries: slice = slice(0)
+    length: int = 1
+
+
+class Container(Step):
+    """A step with vertices inside (scan, cond, checkpoint); it is none itself."""
+
+    parts: tuple[Part, ...]
+
+    def __init__(self, equation: Equation, wanted: set[int]) -> None:
+        super().__init__(equation)
+        self.wanted = tuple(o for o in equation.outputs if o in wanted)
+
+
 def gather(slots: Iterable[int], errors: Iterable[Any]) -> dict[int, Any]:
     """Errors by slot; those of a slot that stands twice are added."""
     sums: dict[int, Any] = {}
@@ -87,15 +107,11 @@ def gather(slots: Iterable[int], errors: Iterable[Any]) -> dict[int, Any]:
     return sums
 
 
-def flags(slots: Iterable[Any], chosen: Iterable[int]) -> tuple[bool, ...]:
-    """Which of the slots (or literals) are among the chosen ones."""
-    chosen = set(chosen)
-    return tuple(isinstance(s, int) and s in chosen for s in slots)
+def flags(slots: Iterable[Any], given: Set[int]) -> tuple[bool, ...]:
+    """Which of the slots (or literals) are among the given ones."""
+    return tuple(isinstance(s, int) and s in given for s in slots)
 
 
-def paired(
-    inner: Sequence[int], outer: Sequence[Any], chosen: Sequence[bool]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The chosen slots of a program inside, and the slots outside that they stand for."""
-    pairs = [(i, o) for i, o, c in zip(inner, outer, chosen, strict=True) if c]
-    return tuple(i for i, _ in pairs), tuple(o for _, o in pairs)
+def chosen(items: Iterable[Any], flags: Iterable[bool]) -> tuple[Any, ...]:
+    """The items whose flag is set."""
+    return tuple(item for item, flag in zip(items, flags, strict=True) if flag)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from localgrad._call import Signature
-from localgrad._graph import Branched, Graph, Place, Recomputed, Stacked, Step, levels
+from localgrad._graph import Container, Graph, Part, Place, Step, levels
 from localgrad._inspect.table import table
 from localgrad._jaxpr import holds_code, is_mark, is_wiring, located_at, located_in
 from localgrad._rules import Backprop
@@ -193,9 +193,10 @@ class Flow(NamedTuple):
     names: frozenset[str]
     folded: frozenset[Step]
 
-    def joined(self, other: "Flow") -> "Flow":
-        """What reaches either of two slots."""
-        return Flow(self.names | other.names, self.folded | other.folded)
+    def joined(self, *others: "Flow") -> "Flow":
+        """What reaches any of several slots."""
+        names = self.names.union(*(other.names for other in others))
+        return Flow(names, self.folded.union(*(other.folded for other in others)))
 
 
 NOTHING = Flow(frozenset(), frozenset())
@@ -210,8 +211,8 @@ def _standing(
     """The vertices in the order of computation, with their names and groups."""
     found: dict[Step, tuple[str, tuple[str, ...]]] = {}
     for step in graph.moving:
-        for inner, label in _insides(step):
-            found |= _standing(inner, places, (*group, label), count)
+        for part in step.parts if isinstance(step, Container) else ():
+            found |= _standing(part.graph, places, (*group, part.label), count)
         if step in places:
             eqn = step.equation.eqn
             name = "loss" if step.is_root else str(eqn.primitive)
@@ -221,29 +222,18 @@ def _standing(
     return found
 
 
-def _insides(step: Step) -> list[tuple[Graph, str]]:
-    """The graphs inside a container, and what to call them."""
-    if isinstance(step, Stacked):
-        return [(step.graph, f"scan x {step.layout.length}")]
-    if isinstance(step, Recomputed):
-        return [(step.graph, "checkpoint")]
-    if isinstance(step, Branched):
-        return [(graph, f"branch {k}") for k, graph in enumerate(step.graphs)]
-    return []
-
-
 def _follow(
     graph: Graph, inputs: Sequence[Flow], names: dict[Step, str], flows: dict[Step, Flow]
 ) -> list[Flow]:
     """The flows at a graph's outputs from those at its inputs; `flows` receives the vertices'."""
     at = dict(zip(graph.inputs, inputs, strict=True))
     for step in graph.moving:
-        if step.is_container:
-            at.update(zip(step.equation.outputs, _through(step, at, names, flows), strict=True))
+        if isinstance(step, Container):
+            each = [_through(part, at, names, flows) for part in step.parts]
+            joined = [NOTHING.joined(*flows) for flows in zip(*each, strict=True)]
+            at.update(zip(step.equation.outputs, joined, strict=True))
             continue
-        flow = NOTHING
-        for slot in step.parents:
-            flow = flow.joined(at.get(slot, NOTHING))
+        flow = NOTHING.joined(*(at.get(slot, NOTHING) for slot in step.parents))
         if not is_wiring(step.equation.eqn):
             flow = Flow(flow.names, flow.folded | {step})
         if step in names:
@@ -254,29 +244,19 @@ def _follow(
 
 
 def _through(
-    step: Step, at: dict[int, Flow], names: dict[Step, str], flows: dict[Step, Flow]
+    part: Part, at: dict[int, Flow], names: dict[Step, str], flows: dict[Step, Flow]
 ) -> list[Flow]:
-    """The flows at a container's outputs."""
-    inputs = [at.get(o, NOTHING) if isinstance(o, int) else NOTHING for o in step.equation.operands]
-    if not isinstance(step, Stacked):
-        inputs = inputs[1:] if isinstance(step, Branched) else inputs
-        each = [_follow(graph, inputs, names, flows) for graph, _ in _insides(step)]
-        return [_joined(flows) for flows in zip(*each, strict=True)]
-    first, carries = step.layout.consts, step.layout.carries
-    before = _follow(step.graph, inputs, names, flows)[:carries]
-    for k, flow in enumerate(before, start=first):
-        earlier = Flow(
-            frozenset(f"{name}@-1" for name in flow.names if "@" not in name), NOTHING[1]
-        )
-        inputs[k] = inputs[k].joined(earlier)
-    return _follow(step.graph, inputs, names, flows)
-
-
-def _joined(flows: Sequence[Flow]) -> Flow:
-    result = NOTHING
-    for flow in flows:
-        result = result.joined(flow)
-    return result
+    """The flows at the outputs of a part of a container."""
+    inputs = [at.get(o, NOTHING) if isinstance(o, int) else NOTHING for o in part.operands]
+    outputs = _follow(part.graph, inputs, names, flows)
+    if not inputs[part.carries]:
+        return outputs
+    ends = [{name for name in flow.names if "@" not in name} for flow in outputs]
+    inputs[part.carries] = [
+        flow.joined(Flow(frozenset(f"{name}@-1" for name in end), frozenset()))
+        for flow, end in zip(inputs[part.carries], ends, strict=False)
+    ]
+    return _follow(part.graph, inputs, names, flows)
 
 
 def _vertex(

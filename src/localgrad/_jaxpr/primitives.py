@@ -91,10 +91,10 @@ def is_wiring(eqn: JaxprEqn) -> bool:
 
 
 class Layout(NamedTuple):
-    """How a `scan` equation divides its operands: constants, then carries, then the rest (xs)."""
+    """A `scan` equation: inputs are constants, carries and xs, outputs carries and ys."""
 
-    consts: int
-    carries: int
+    inputs: tuple[slice, slice, slice]
+    outputs: tuple[slice, slice]
     length: int
     reverse: bool
     unroll: int | bool
@@ -107,7 +107,13 @@ def loop_layout(eqn: JaxprEqn) -> Layout:
         consts, carries = map(len, tuple(params["ft_in"].unpack())[:2])
     else:
         consts, carries = params["num_consts"], params["num_carry"]
-    return Layout(consts, carries, params["length"], params["reverse"], params["unroll"])
+    return Layout(
+        inputs=(slice(consts), slice(consts, consts + carries), slice(consts + carries, None)),
+        outputs=(slice(carries), slice(carries, None)),
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
 
 
 def opened_inside(eqn: JaxprEqn) -> tuple[Any, ...]:
