@@ -40,32 +40,27 @@ class Signature:
         vertices: str | None,
     ) -> "Signature":
         """Check the options of a transform."""
-        if not callable(f):
-            raise TypeError(_said(f"met {f!r} where a function should be.", "pass a callable."))
-        if not isinstance(rule, Rule):
-            hint = f"{rule.__name__}()" if isinstance(rule, type) else "localgrad.ZIL()"
-            met = f"met rule={rule!r}, which is no instance of localgrad.Rule."
-            raise TypeError(_said(met, f"pass a rule, e.g. rule={hint}."))
-        if vertices not in VERTICES:
-            known = " or ".join(map(repr, VERTICES[1:]))
-            raise ValueError(_said(f"met vertices={vertices!r}.", f"use {known}, or leave it out."))
+        require(callable(f), f"met {f!r} where a function should be.", "pass a callable.")
+        hint = f"{rule.__name__}()" if isinstance(rule, type) else "localgrad.ZIL()"
+        met = f"met rule={rule!r}, which is no instance of localgrad.Rule."
+        require(isinstance(rule, Rule), met, f"pass a rule, e.g. rule={hint}.")
+        do = f"use {' or '.join(map(repr, VERTICES[1:]))}, or leave it out."
+        require(vertices in VERTICES, f"met vertices={vertices!r}.", do, kind=ValueError)
         chosen: Any = argnums if isinstance(argnums, tuple | list) else [argnums]
-        try:
-            positions = tuple(operator.index(position) for position in chosen)
-        except TypeError:
-            met = f"met argnums={argnums!r}, which is no integer and no sequence of integers."
-            raise TypeError(_said(met, "pass positions, e.g. argnums=(0, 1).")) from None
-        if not positions:
-            raise ValueError(_said("met empty argnums.", "name at least one argument."))
+        is_index = all(hasattr(position, "__index__") for position in chosen)
+        met = f"met argnums={argnums!r}, which is no integer and no sequence of integers."
+        require(is_index, met, "pass positions, e.g. argnums=(0, 1).")
+        require(bool(chosen), "met empty argnums.", "name at least one.", kind=ValueError)
+        positions = tuple(map(operator.index, chosen))
         return cls(f, positions, chosen is not argnums, has_aux, holomorphic, allow_int, vertices)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
         """The problem that one call of `f` poses."""
         for position in self.positions:
-            if not -len(args) <= position < len(args):
-                met = f"argnums={position} met a call with {len(args)} positional arguments."
-                do = "pass the differentiated arguments by position, or change argnums."
-                raise (ValueError if position < 0 else TypeError)(_said(met, do))
+            met = f"argnums={position} met a call with {len(args)} positional arguments."
+            do = "pass the differentiated arguments by position, or change argnums."
+            require(position < len(args), met, do)
+            require(position >= -len(args), met, do, kind=ValueError)
         return Call(self, args, kwargs)
 
 
@@ -116,61 +111,70 @@ class Call:
         outcome = self.signature.f(*args, **self._kwargs)
         aux = None
         if self.signature.has_aux:
-            if not isinstance(outcome, tuple | list) or len(outcome) != 2:
-                met = f"has_aux=True met a function that returned {type(outcome).__name__}."
-                raise TypeError(self._of_f(met, "return a pair (loss, aux), or drop has_aux."))
+            is_pair = isinstance(outcome, tuple | list) and len(outcome) == 2
+            met = f"has_aux=True met a function that returned {type(outcome).__name__}."
+            do = "return a pair (loss, aux), or drop has_aux."
+            require(is_pair, met, do, self._in_f)
             outcome, aux = outcome
         self._aux_leaves, self._aux_tree = jax.tree.flatten(aux)
         return self._scalar(outcome), [x for x in self._aux_leaves if _is_array(x)]
 
     def _scalar(self, loss: Any) -> Any:
         """The loss, if it is one."""
+        met = "met a function that returned "
         do = "return a real scalar: sum or average over the loss of each example."
-        try:
-            kind = jax.typeof(loss)
-        except TypeError:
-            met = (
-                f"met a function that returned a {type(loss).__name__} {repr(loss)[:60]}, no array."
-            )
-            raise TypeError(self._of_f(met, do)) from None
-        if kind.shape != ():
-            met = f"met a function that returned an array of shape {kind.shape}, not a scalar."
-            raise TypeError(self._of_f(met, do))
-        is_complex = jnp.issubdtype(kind.dtype, jnp.complexfloating)
-        if self.signature.holomorphic and not is_complex:
-            met = f"holomorphic=True met an output of dtype {kind.dtype}."
-            raise TypeError(self._of_f(met, "return a complex scalar, or drop holomorphic."))
-        if not self.signature.holomorphic and (
-            is_complex or not jnp.issubdtype(kind.dtype, jnp.floating)
-        ):
-            met = f"met a function that returned a scalar of dtype {kind.dtype}."
-            raise TypeError(self._of_f(met, do + " (holomorphic=True if f is holomorphic.)"))
+        shown = f"a {type(loss).__name__} {repr(loss)[:60]}, no array."
+        require(_is_array_like(loss), met + shown, do, self._in_f)
+        shape, dtype = jnp.shape(loss), jnp.result_type(loss)
+        met += f"an array of shape {shape} and dtype {dtype}, not a "
+        require(shape == (), f"{met}scalar.", do, self._in_f)
+        if self.signature.holomorphic:
+            do = "return a complex scalar, or drop holomorphic."
+            is_right = jnp.issubdtype(dtype, jnp.complexfloating)
+            require(is_right, f"{met}complex scalar, as holomorphic=True asks.", do, self._in_f)
+        else:
+            do += " (holomorphic=True if the function is.)"
+            require(jnp.issubdtype(dtype, jnp.floating), f"{met}real scalar.", do, self._in_f)
         return jnp.asarray(loss)
 
     def _checked(self, path: Any, leaf: Any) -> Any:
         """A leaf to differentiate, as an array."""
         name = _name(path, self.signature)
-        try:
-            array = jnp.asarray(leaf) if not _is_array(leaf) else leaf
-        except TypeError:
-            met = f"met {name} of type {type(leaf).__name__}, which is no array."
-            do = "differentiate pytrees of arrays only (Equinox: eqx.partition the model first)."
-            raise TypeError(_said(met, do)) from None
-        if self.signature.holomorphic and not jnp.issubdtype(array.dtype, jnp.complexfloating):
-            met = f"holomorphic=True met {name} of dtype {array.dtype}."
-            raise TypeError(_said(met, "pass complex arrays, or drop holomorphic."))
-        if not self.signature.allow_int and not jnp.issubdtype(array.dtype, jnp.inexact):
-            met = f"met {name} of dtype {array.dtype}, which has no gradient."
-            do = "pass floating point arrays, choose other argnums, or set allow_int=True."
-            raise TypeError(_said(met, do))
+        do = "differentiate pytrees of arrays only (Equinox: eqx.partition the model first)."
+        require(_is_array_like(leaf), f"met {name}, a {type(leaf).__name__} and no array.", do)
+        array = leaf if _is_array(leaf) else jnp.asarray(leaf)
+        met = f"met {name} of dtype {array.dtype}"
+        is_complex = jnp.issubdtype(array.dtype, jnp.complexfloating)
+        do = "pass complex arrays, or drop holomorphic."
+        require(is_complex or not self.signature.holomorphic, f"{met} and holomorphic=True.", do)
+        is_inexact = jnp.issubdtype(array.dtype, jnp.inexact)
+        do = "pass floating point arrays, choose other argnums, or set allow_int=True."
+        require(is_inexact or self.signature.allow_int, f"{met}, which has no gradient.", do)
         return array
 
-    def _of_f(self, met: str, do: str) -> str:
-        return explain(met, defined_at(self.signature.f), do)
+    def _in_f(self) -> str:
+        return defined_at(self.signature.f)
 
 
-def _said(met: str, do: str) -> str:
-    return explain(met, called_at(), do)
+def require(
+    holds: bool,
+    met: str,
+    do: str,
+    where: Callable[[], str] = called_at,
+    kind: type[Exception] = TypeError,
+) -> None:
+    """Raise an error in three parts unless the condition holds."""
+    if not holds:
+        raise kind(explain(met, where(), do))
+
+
+def _is_array_like(x: Any) -> bool:
+    """Whether JAX takes it for an array: arrays, NumPy's too, and Python numbers."""
+    try:
+        jax.typeof(x)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_array(x: Any) -> bool:
