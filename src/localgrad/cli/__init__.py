@@ -1,0 +1,1 @@
+"""The command line, on localgrad's public names alone."""
