@@ -15,7 +15,7 @@ hypothesis.settings.load_profile("default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Equinox on JAX 0.8 reads these names when it is imported.
+    # Equinox and Haiku read such names of JAX 0.8 when they are imported.
     config.addinivalue_line(
-        "filterwarnings", r"ignore:jax\.core\.(un)?mapped_aval is deprecated:DeprecationWarning"
+        "filterwarnings", r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning"
     )

@@ -83,7 +83,7 @@ def test_vertices(name, vertices):
         assert_close(got, compiled(jax.value_and_grad, row, call), TOLERANCE["float64"])
 
 
-@pytest.mark.parametrize("row", [MODELS["resnet18"], MODELS["equinox_vit"]], ids=names)
+@pytest.mark.parametrize("row", [FUNCTIONS["activations"], MODELS["resnet18"]], ids=names)
 def test_difference_is_that_of_opening_calls(row):
     """Where not bitwise: ``jax.grad`` of the program with its calls opened differs by as much."""
     call = row.call("float32")

@@ -1,6 +1,9 @@
 """``localgrad train``: training with a progress bar, then the report."""
 
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -71,7 +74,7 @@ def _train(trainer: Trainer) -> tuple[Metrics | None, bool]:
         expand=True,
     )
     last = None
-    with bar:
+    with bar, _ctrl_c() as is_pressed:
         task = bar.add_task("", total=trainer.total_steps, loss=0.0, accuracy=0.0, rate=0.0)
         try:
             for last in trainer.train():
@@ -87,6 +90,8 @@ def _train(trainer: Trainer) -> tuple[Metrics | None, bool]:
                             f"/{trainer.config.epochs}  loss {last.loss:.4f}"
                             f"  accuracy {last.accuracy:.1%}  {rate:,.0f} steps/s"
                         )
+                if is_pressed():
+                    return last, True
         except KeyboardInterrupt:
             return last, True
         except DivergedError as error:
@@ -96,3 +101,23 @@ def _train(trainer: Trainer) -> tuple[Metrics | None, bool]:
                 "lower the learning rate, or change the rule's settings",
             ) from error
     return last, False
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, to be asked between steps; pressed again, it acts at once.
+
+    An exception raised inside of one of JAX's callbacks would be lost.
+    """
+    pressed: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, previous)
