@@ -14,6 +14,8 @@ from localgrad._jaxpr import called_at, defined_at, explain
 from localgrad._rules import Rule
 
 VERTICES = (None, "elementary", "marked")
+ARRAY = object()
+"""Stands for an array in the auxiliary output."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Call:
         """The auxiliary output, with the arrays in their places."""
         supply = iter(arrays)
         return jax.tree.unflatten(
-            self._aux_tree, [next(supply) if _is_array(x) else x for x in self._aux_leaves]
+            self._aux_tree, [next(supply) if x is ARRAY else x for x in self._aux_leaves]
         )
 
     def _flat(self, *leaves: Any) -> tuple[Any, list[Any]]:
@@ -116,8 +118,10 @@ class Call:
             do = "return a pair (loss, aux), or drop has_aux."
             require(is_pair, met, do, self._in_f)
             outcome, aux = outcome
-        self._aux_leaves, self._aux_tree = jax.tree.flatten(aux)
-        return self._scalar(outcome), [x for x in self._aux_leaves if _is_array(x)]
+        leaves, self._aux_tree = jax.tree.flatten(aux)
+        # Without the arrays: they belong to the trace, and come back as its results.
+        self._aux_leaves = [ARRAY if _is_array(x) else x for x in leaves]
+        return self._scalar(outcome), [x for x in leaves if _is_array(x)]
 
     def _scalar(self, loss: Any) -> Any:
         """The loss, if it is one."""
