@@ -64,6 +64,7 @@ functions = pytest.mark.parametrize("f", [loss, recurrent_loss], ids=["straight_
 # vmap ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.leaks
 @rules
 @functions
 def test_vmap_over_everything(f, rule):
@@ -118,6 +119,7 @@ def test_vmap_with_an_axis_name():
 # Training loops -----------------------------------------------------------------------------------
 
 
+@pytest.mark.leaks
 @rules
 def test_scan_over_training_steps(rule):
     def train(transform):
@@ -186,6 +188,7 @@ def test_shapes_and_ahead_of_time_compilation():
 # lg.grad as part of a program ---------------------------------------------------------------------
 
 
+@pytest.mark.leaks
 @rules
 def test_in_a_branch_and_in_a_loop(rule):
     def program(transform):
@@ -252,6 +255,7 @@ def test_in_the_backward_function_of_a_custom_vjp():
 # Derivatives of lg.grad ---------------------------------------------------------------------------
 
 
+@pytest.mark.leaks
 @rules
 @functions
 def test_grad_of_grad(f, rule):

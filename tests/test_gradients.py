@@ -109,6 +109,7 @@ def test_data_arguments_stay_python_values(rule):
     assert_close(lg.grad(f, rule=rule)(*args), jax.grad(f)(*args), TOLERANCE["float32"])
 
 
+@pytest.mark.leaks
 @pytest.mark.parametrize("rule", RULES, ids=names)
 def test_auxiliary_objects_are_handed_through(rule):
     marker = object()

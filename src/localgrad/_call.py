@@ -118,10 +118,10 @@ class Call:
             do = "return a pair (loss, aux), or drop has_aux."
             require(is_pair, met, do, self._in_f)
             outcome, aux = outcome
-        leaves, self._aux_tree = jax.tree.flatten(aux)
+        parts, self._aux_tree = jax.tree.flatten(aux)
         # Without the arrays: they belong to the trace, and come back as its results.
-        self._aux_leaves = [ARRAY if _is_array(x) else x for x in leaves]
-        return self._scalar(outcome), [x for x in leaves if _is_array(x)]
+        self._aux_leaves = [ARRAY if _is_array(x) else x for x in parts]
+        return self._scalar(outcome), [x for x in parts if _is_array(x)]
 
     def _scalar(self, loss: Any) -> Any:
         """The loss, if it is one."""
