@@ -11,7 +11,7 @@ from jax.extend.core import JaxprEqn
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
-INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
 def located_at(eqn: JaxprEqn) -> str:
@@ -55,12 +55,9 @@ def called_at() -> str:
 
 def raised_at(error: Exception) -> str:
     """`file:line` of the innermost line of the user's code that the error passed."""
-    lines = [
-        f"{frame.f_code.co_filename}:{line}"
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith((OURS, JAX))
-    ]
-    return lines[-1] if lines else called_at()
+    lines = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
+    own = [f"{file}:{line}" for file, line in lines if not file.startswith((OURS, *INSTALLED))]
+    return own[-1] if own else called_at()
 
 
 def is_of_library(jaxpr: Any) -> bool:
