@@ -56,7 +56,7 @@ def called_at() -> str:
 def raised_at(error: Exception) -> str:
     """`file:line` of the innermost line of the user's code that the error passed."""
     lines = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
-    own = [f"{file}:{line}" for file, line in lines if not file.startswith((OURS, *INSTALLED))]
+    own = [f"{file}:{line}" for file, line in lines if not file.startswith((OURS, JAX, *INSTALLED))]
     return own[-1] if own else called_at()
 
 
