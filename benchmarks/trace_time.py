@@ -183,7 +183,7 @@ def row(
 
 
 def straight_line_table(sizes: list[int], distinct: bool, repeats: int) -> list[Row]:
-    """One row per size, then the exponent p of time = equations ** p, fitted over all sizes."""
+    """One row per size, then the fitted exponent p of time = constant * equations ** p."""
     rows, points = [HEADER], []
     for size in sizes:
         report(f"about {size} equations, {'distinct' if distinct else 'equal'} shapes")

@@ -133,7 +133,7 @@ class Builder:
         """The slots that depend on the inputs with a derivative, on the way to the roots."""
         relevant = set(roots)
         for equation in reversed(program.equations):
-            if not relevant.isdisjoint(equation.outputs):
+            if not relevant.isdisjoint(equation.outputs) and elementary.can_move(equation):
                 relevant.update(equation.slots)
         active = {slot for slot, a in zip(program.inputs, inputs, strict=True) if a}
         for equation in program.equations:
@@ -141,7 +141,7 @@ class Builder:
                 continue
             if kind := _container(equation):
                 active |= kind.moved(equation, active, self)
-            else:
+            elif elementary.can_move(equation):
                 active |= elementary.moved(equation, active, self.pulls)
         return active
 

@@ -14,6 +14,11 @@ IRREVERSIBLE = (TypeError, ValueError, NotImplementedError, jax.errors.Unexpecte
 """What JAX raises about an equation without a derivative in reverse."""
 
 
+def can_move(equation: Equation) -> bool:
+    """Whether an output is of a dtype that has a derivative."""
+    return any(_is_inexact(var.aval) for var in equation.eqn.outvars)
+
+
 def moved(equation: Equation, active: set[int], pulls: Pulls) -> set[int]:
     """The outputs that can carry errors when the active slots do.
 
@@ -21,8 +26,6 @@ def moved(equation: Equation, active: set[int], pulls: Pulls) -> set[int]:
     error has to pass it.
     """
     inexact = tuple(_is_inexact(var.aval) for var in equation.eqn.outvars)
-    if not any(inexact):
-        return set()
     try:
         pull = pulls.of(equation, flags(equation.slots, active), inexact)
     except Exception:

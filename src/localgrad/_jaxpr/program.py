@@ -18,21 +18,17 @@ from localgrad._jaxpr.source import is_of_library
 class Equation:
     """One equation of a flat program.
 
-    `operands` are slots or literals, in the equation's order; `outputs` are slots. `home` is the
-    jaxpr it stands in. `site` is the equation to show to the user: itself, or the call of a
-    library function around it.
+    `operands` are slots or literals, in the equation's order, `slots` the distinct slots among
+    them; `outputs` are slots. `home` is the jaxpr it stands in. `site` is the equation to show to
+    the user: itself, or the call of a library function around it.
     """
 
     eqn: JaxprEqn
     operands: tuple[int | Literal, ...]
+    slots: tuple[int, ...]
     outputs: tuple[int, ...]
     home: Any
     site: JaxprEqn
-
-    @property
-    def slots(self) -> tuple[int, ...]:
-        """The distinct slots among the operands."""
-        return tuple(dict.fromkeys(o for o in self.operands if isinstance(o, int)))
 
     def read(self, values: dict[int, Any]) -> list[Any]:
         """The operands' values, literals included."""
@@ -101,7 +97,8 @@ def flatten(jaxpr: Any) -> Program:
                 outputs = walk(body, body_consts, inputs, blamed)
             else:
                 outputs = [slot(var.aval) for var in eqn.outvars]
-                equations.append(Equation(eqn, inputs, tuple(outputs), jaxpr, site or eqn))
+                slots = tuple(dict.fromkeys(o for o in inputs if isinstance(o, int)))
+                equations.append(Equation(eqn, inputs, slots, tuple(outputs), jaxpr, site or eqn))
             bound.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
