@@ -367,6 +367,13 @@ def test_misuse(name, transform):
     assert linecache.getline(file, int(line)).rstrip().endswith("# here")
 
 
+@pytest.mark.parametrize("name", [name for name, row in MISUSES.items() if row.like is jax.grad])
+def test_misuse_under_backprop_has_the_same_class(name):
+    run = MISUSES[name].run
+    error = error_of(run, functools.partial(lg.grad, rule=lg.Backprop()))
+    assert isinstance(error, type(error_of(run, jax.grad)))
+
+
 @pytest.mark.parametrize("rule", [lg.ZIL(), lg.Backprop()], ids=lambda rule: rule.name)
 def test_errors_of_the_function_itself_pass_unchanged(rule):
     class OwnError(Exception):
