@@ -5,6 +5,7 @@ nobody, so one pass over the levels, from the loss to the leaves, does all the w
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -47,10 +48,7 @@ def sweep(
     """
     last = len(steps)
     inbox = {slot: [(last, error)] for slot, error in errors.items()}
-
-    def wave(steps: Sequence[Step], values: Values, errors: dict[int, Any]) -> dict[int, Any]:
-        return sweep(rule, steps, values, errors)
-
+    wave = partial(sweep, rule)
     for position in turns(steps):
         step = steps[position]
         feedback = [total(inbox.pop(slot)) for slot in step.wanted]

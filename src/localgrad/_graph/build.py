@@ -24,7 +24,7 @@ from localgrad._jaxpr import (
     opened_inside,
 )
 
-Container = type[Stacked] | type[Branched] | type[Recomputed]
+Kind = type[Stacked] | type[Branched] | type[Recomputed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ class Builder:
         return active
 
 
-def _container(equation: Equation) -> Container | None:
+def _container(equation: Equation) -> Kind | None:
     if is_loop(equation.eqn):
         return Stacked
     if is_branch(equation.eqn):

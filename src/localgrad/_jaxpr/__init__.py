@@ -4,9 +4,8 @@
 computes and how an error at its outputs becomes messages to its operands.
 """
 
-from localgrad._jaxpr.errors import explain, untraceable
+from localgrad._jaxpr.errors import explain
 from localgrad._jaxpr.primitives import (
-    Layout,
     advice,
     body_of,
     branches,
@@ -22,16 +21,13 @@ from localgrad._jaxpr.primitives import (
     survives,
 )
 from localgrad._jaxpr.program import Equation, Program, flatten, trace
-from localgrad._jaxpr.pull import Pull, Pulls, Source
+from localgrad._jaxpr.pull import Pulls
 from localgrad._jaxpr.source import called_at, defined_at, located_at, located_in
 
 __all__ = [
     "Equation",
-    "Layout",
     "Program",
-    "Pull",
     "Pulls",
-    "Source",
     "advice",
     "body_of",
     "branches",
@@ -52,5 +48,4 @@ __all__ = [
     "recomputation",
     "survives",
     "trace",
-    "untraceable",
 ]

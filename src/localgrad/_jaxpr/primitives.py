@@ -146,7 +146,7 @@ def is_recomputed(eqn: JaxprEqn) -> bool:
     if eqn.primitive is not p.remat_p:
         return False
     policy, _ = recomputation(eqn)
-    body = opened(eqn.params["jaxpr"])[0]
+    body, _ = opened(body_of(eqn))
     return all(survives(policy, inner) is not None for inner in body.eqns)
 
 
@@ -170,17 +170,16 @@ def holds_code(eqn: JaxprEqn) -> bool:
 
 def is_self_contained(eqn: JaxprEqn) -> bool:
     """Whether the equation has no programs and no functions among its parameters."""
-    leaves = jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
-    return not any(hasattr(leaf, "eqns") or callable(leaf) for leaf in leaves)
+    return not any(hasattr(leaf, "eqns") or callable(leaf) for leaf in _parameters(eqn))
+
+
+def _parameters(eqn: JaxprEqn) -> list[Any]:
+    """The parameters one by one, also those in tuples; a program counts as one."""
+    return jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
 
 
 def _computing(eqn: JaxprEqn) -> int:
-    inside = [
-        inner
-        for leaf in jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
-        if hasattr(leaf, "eqns")
-        for inner in leaf.eqns
-    ]
+    inside = [inner for leaf in _parameters(eqn) for inner in getattr(leaf, "eqns", ())]
     if not inside:
         return 0 if is_wiring(eqn) else 1
     return sum(map(_computing, inside))
