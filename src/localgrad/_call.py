@@ -12,6 +12,7 @@ import numpy as np
 from localgrad._engine import Problem
 from localgrad._jaxpr import called_at, defined_at, explain
 from localgrad._rules import Rule
+from localgrad._synapses import bare, learned, running, twins
 
 VERTICES = (None, "elementary", "marked")
 ARRAY = object()
@@ -73,14 +74,18 @@ class Call:
         self.signature = signature
         self._args, self._kwargs = args, kwargs
         chosen = tuple(args[position] for position in signature.positions)
-        paths, self._tree = jax.tree.flatten_with_path(chosen)
+        self._chosen = chosen
+        paths, self._tree = jax.tree.flatten_with_path(bare(chosen))
         self._all = [self._checked(path, leaf) for path, leaf in paths]
         self._moves = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in self._all]
         self.names = [
             _name(path, signature) for (path, _), m in zip(paths, self._moves, strict=True) if m
         ]
-        leaves = [leaf for leaf, m in zip(self._all, self._moves, strict=True) if m]
-        self.problem = Problem(self._flat, leaves, signature.f, signature.vertices)
+        leaves, backward = (
+            [x for x, m in zip(side, self._moves, strict=True) if m]
+            for side in (self._all, twins(chosen))
+        )
+        self.problem = Problem(self._flat, leaves, signature.f, signature.vertices, backward)
 
     def gradient(self, gradients: Sequence[Any]) -> Any:
         """One gradient per differentiated leaf, as the pytree of the differentiated arguments."""
@@ -89,7 +94,7 @@ class Call:
             next(supply) if m else np.zeros(leaf.shape, jax.dtypes.float0)
             for leaf, m in zip(self._all, self._moves, strict=True)
         ]
-        trees = jax.tree.unflatten(self._tree, full)
+        trees = learned(jax.tree.unflatten(self._tree, full), self._chosen)
         return trees[0] if self.signature.is_single else trees
 
     def auxiliary(self, arrays: Sequence[Any]) -> Any:
@@ -107,7 +112,7 @@ class Call:
         supply = iter(leaves)
         full = [next(supply) if m else x for x, m in zip(self._all, self._moves, strict=True)]
         args = list(self._args)
-        chosen = jax.tree.unflatten(self._tree, full)
+        chosen = running(jax.tree.unflatten(self._tree, full))
         for position, arg in zip(self.signature.positions, chosen, strict=True):
             args[position] = arg
         outcome = self.signature.f(*args, **self._kwargs)

@@ -28,12 +28,12 @@ class Events:
 
     def __call__(self, rule: Neuron, problem: Problem) -> Derivative:
         graph = problem.graph()
-        values = graph.forward(problem.leaves)
+        values = graph.forward(problem.inputs)
         loss, *aux = (values[o] for o in graph.outputs)
         reached = sweep(rule, graph.moving, values, {graph.outputs[0]: jnp.ones_like(loss)})
         gradients = [
             reached[slot] if learns else jnp.zeros_like(leaf)
-            for slot, learns, leaf in zip(graph.inputs, graph.learns, problem.leaves, strict=True)
+            for slot, learns, leaf in zip(graph.inputs, graph.learns, problem.leaves, strict=False)
         ]
         return Derivative(loss, aux, gradients)
 

@@ -4,8 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from localgrad._graph import Builder, Graph
-from localgrad._jaxpr import defined_at, explain, trace
+import jax
+import jax.numpy as jnp
+
+from localgrad._graph import Builder, Graph, rooted
+from localgrad._graph.rewritten import rewritten
+from localgrad._jaxpr import Program, defined_at, explain, trace
 
 
 class Derivative(NamedTuple):
@@ -20,24 +24,51 @@ class Derivative(NamedTuple):
 class Problem:
     """A flat function `f(*leaves) -> (loss, aux)`: leaves and aux are arrays, the loss a scalar.
 
-    `blame` is the user's own function, for messages; `vertices` what to make a vertex of.
+    `blame` is the user's own function, for messages; `vertices` what to make a vertex of. `twins`
+    holds for each leaf its feedback weight, or None; empty if no leaf has one.
     """
 
     f: Callable[..., tuple[Any, list[Any]]]
     leaves: Sequence[Any]
     blame: Callable[..., Any]
     vertices: str | None
+    twins: Sequence[Any | None] = ()
 
-    def graph(self) -> Graph:
-        """The graph from the leaves to the loss; the auxiliary outputs are computed beside it."""
-        program = trace(lambda *leaves: _flat(self.f(*leaves)), self.leaves)
+    @property
+    def inputs(self) -> list[Any]:
+        """What the program is run on: the leaves, then the twins that there are."""
+        return [*self.leaves, *(twin for twin in self.twins if twin is not None)]
+
+    def program(self, **rewriting: bool) -> Program:
+        """The program from the inputs to the loss and the auxiliary outputs.
+
+        Args:
+            rewriting: `units`, `opened`, `unrolled`, see `rewritten`. With `units` the program has
+                one more input, the last: the gate.
+        """
+        units = rewriting.get("units", False)
+        program = trace(lambda *leaves: _flat(self.f(*leaves)), self.leaves, keep_calls=units)
+        twins = [twin is not None for twin in self.twins]
+        if not any((*twins, *rewriting.values())):
+            return program
+        gate = [jax.ShapeDtypeStruct((), jnp.bool_)] * units
+        return trace(rewritten(program, twins=twins, **rewriting), [*self.inputs, *gate])
+
+    def graph(self, **rewriting: bool) -> Graph:
+        """The graph from the leaves to the loss; the auxiliary outputs are computed beside it.
+
+        Args:
+            rewriting: As for `program`.
+        """
+        program = rooted(self.program(**rewriting))
         builder = Builder(program, self.vertices)
         if self.vertices == "marked" and not builder.is_marked:
             met = "vertices='marked' met a function without marks."
             do = "name values in it with localgrad.vertex(x, name), or use vertices='elementary'."
             raise ValueError(explain(met, defined_at(self.blame), do))
         is_loss = (True, *(False for _ in program.outputs[1:]))
-        return builder.graph(program, (True,) * len(self.leaves), is_loss)
+        is_leaf = [k < len(self.leaves) for k, _ in enumerate(program.inputs)]
+        return builder.graph(program, is_leaf, is_loss)
 
 
 class Engine(Protocol):

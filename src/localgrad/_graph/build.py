@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import jax.numpy as jnp
 
 from localgrad._graph import elementary
 from localgrad._graph.branched import Branched
@@ -22,6 +24,7 @@ from localgrad._jaxpr import (
     is_recomputed,
     is_wiring,
     opened_inside,
+    trace,
 )
 
 Kind = type[Stacked] | type[Branched] | type[Recomputed]
@@ -64,6 +67,24 @@ class Graph:
         for step in self.steps:
             step.forward(values)
         return values
+
+
+def rooted(program: Program) -> Program:
+    """The program with an equation for its root, where the loss comes out of a scan or a cond.
+
+    The root is given its error. Of the vertices inside, none is: they answer to their feedback.
+    """
+    loss, *others = program.outputs
+    if not any(loss in e.outputs and _container(e) for e in program.equations):
+        return program
+    (copy,) = trace(lambda x: [jnp.copy(x)], [program.avals[loss]]).equations
+    root = len(program.avals)
+    return replace(
+        program,
+        equations=(*program.equations, replace(copy, operands=(loss,), slots=(loss,), outputs=(root,))),
+        outputs=(root, *others),
+        avals=(*program.avals, program.avals[loss]),
+    )
 
 
 class Builder:

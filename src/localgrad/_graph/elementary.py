@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from localgrad._graph.vertex import Step, Values, Wave, flags
+from localgrad._graph.vertex import Single, Values, Wave, flags
 from localgrad._jaxpr import Equation, Pulls, advice, explain, located_at
 
 IRREVERSIBLE = (TypeError, ValueError, NotImplementedError, jax.errors.UnexpectedTracerError)
@@ -36,7 +36,7 @@ def moved(equation: Equation, active: set[int], pulls: Pulls) -> set[int]:
     return {carriers[k] for k in reached}
 
 
-class Elementary(Step):
+class Elementary(Single):
     """One equation, with the errors of its wanted outputs pulled by its own `jax.vjp`."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Elementary(Step):
         is_vertex: bool,
         is_root: bool,
     ) -> None:
-        super().__init__(equation, is_vertex, is_root)
+        super().__init__(equation, pulls, is_vertex, is_root)
         with _blaming(equation):
             self._pull = pull = pulls.of(
                 equation, flags(equation.slots, active), flags(equation.outputs, wanted)

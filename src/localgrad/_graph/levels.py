@@ -33,6 +33,9 @@ class Place(NamedTuple):
     relays: int
 
 
+UNREACHED = Place(-1, 0)
+"""A copy from which nothing reaches the loss: in the last iterations of a scan, perhaps."""
+
 Places = dict[Step, list[Place]]
 """One place per vertex; inside of a scan one per iteration, the first iteration first."""
 
@@ -52,6 +55,7 @@ def _visit(steps: Sequence[Step], reach: dict[int, Reach], places: Places) -> No
         outputs = [reach.get(slot) for slot in step.equation.outputs]
         known = [r for r in outputs if r]
         if not known:
+            _pass_by(step, places)
             continue
         if isinstance(step, Container):
             sent = [pair for part in step.parts for pair in _enter(part, outputs, places)]
@@ -72,6 +76,15 @@ def _visit(steps: Sequence[Step], reach: dict[int, Reach], places: Places) -> No
                 reach[slot] = passed.joined(reach.get(slot))
 
 
+def _pass_by(step: Step, places: Places) -> None:
+    """Note that these copies of the vertices, here or inside, cannot reach the loss."""
+    if step.is_vertex:
+        places.setdefault(step, []).append(UNREACHED)
+    for part in step.parts if isinstance(step, Container) else ():
+        for inner in part.graph.moving * part.length:
+            _pass_by(inner, places)
+
+
 def _enter(part: Part, outputs: Sequence[Reach | None], places: Places) -> list[tuple[Any, Reach]]:
     """The reach of a container's operands, from that of its outputs, iteration by iteration."""
     outer, sent = list(outputs), []
@@ -87,3 +100,8 @@ def _enter(part: Part, outputs: Sequence[Reach | None], places: Places) -> list[
         sent += [(part.operands[k], r) for k, r in enumerate(inputs) if k not in carries]
     sent += zip(part.operands[part.carries], outer, strict=False)
     return [(slot, r) for slot, r in sent if r]
+
+
+def needs_relays(graph: Graph) -> bool:
+    """Whether any edge spans more than one level."""
+    return any(place.relays for copies in levels(graph).values() for place in copies)

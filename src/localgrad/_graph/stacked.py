@@ -26,7 +26,7 @@ class Stacked(Container):
         fresh: Callable[[int], tuple[int, ...]],
     ) -> None:
         super().__init__(equation, wanted)
-        self._layout = layout = loop_layout(equation.eqn)
+        self.layout = layout = loop_layout(equation.eqn)
         operands, outputs = equation.operands, equation.outputs
         (consts, carries, xs), (heads, _) = layout.inputs, layout.outputs
 
@@ -38,7 +38,7 @@ class Stacked(Container):
             if grown == is_wanted[heads]:
                 break
             is_wanted[heads] = grown
-        self._graph = graph
+        self.body = graph
         self._once, self._each, fixed = _divided(graph, consts)
         self.parts = (Part(f"scan x {layout.length}", graph, operands, carries, layout.length),)
 
@@ -71,8 +71,8 @@ class Stacked(Container):
         return set(chosen(equation.outputs, _moving(equation, active, builder)[1]))
 
     def forward(self, values: Values) -> None:
-        graph, operands = self._graph, self.equation.read(values)
-        (consts, carries, xs), (heads, tails) = self._layout.inputs, self._layout.outputs
+        graph, operands = self.body, self.equation.read(values)
+        (consts, carries, xs), (heads, tails) = self.layout.inputs, self.layout.outputs
         inside = graph.begin(operands[consts], consts)
 
         def body(carry: list[Any], x: list[Any]) -> tuple[list[Any], Any]:
@@ -90,8 +90,8 @@ class Stacked(Container):
         values.update(zip(self.writes, (*final, *ys, *stored, *kept), strict=True))
 
     def pull(self, residuals: Sequence[Any], errors: Sequence[Any], wave: Wave) -> Sequence[Any]:
-        graph, outside = self._graph, dict(zip(self.residuals, residuals, strict=True))
-        consts, carries, xs = self._layout.inputs
+        graph, outside = self.body, dict(zip(self.residuals, residuals, strict=True))
+        consts, carries, xs = self.layout.inputs
         operands, own = self.equation.read(outside), [outside[s] for s in self.own]
         stored, kept = own[: len(self._stored)], own[len(self._stored) :]
         inside = graph.begin(operands[consts], consts) | dict(zip(self._kept, kept, strict=True))
@@ -121,7 +121,7 @@ class Stacked(Container):
         return [*learned, *chosen(begun, self._learns_start), *messages]
 
     def _loop(self, body: Callable[..., Any], init: Any, xs: Any, backwards: bool) -> Any:
-        _, _, length, reverse, unroll = self._layout
+        _, _, length, reverse, unroll = self.layout
         return lax.scan(body, init, xs, length, reverse=reverse != backwards, unroll=unroll)
 
 

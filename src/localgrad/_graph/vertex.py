@@ -60,17 +60,26 @@ class Step(ABC):
         """Values of `residuals`, errors at `wanted` -> one message per slot of `parents`."""
 
 
-class Still(Step):
-    """A step that no error passes: evaluated, never pulled."""
+class Single(Step):
+    """A step of one equation that stays closed."""
 
-    def __init__(self, equation: Equation, pulls: Pulls) -> None:
-        super().__init__(equation)
+    def __init__(
+        self, equation: Equation, pulls: Pulls, is_vertex: bool = False, is_root: bool = False
+    ) -> None:
+        super().__init__(equation, is_vertex, is_root)
         self._pulls = pulls
 
-    def forward(self, values: Values) -> None:
+    def evaluate(self, values: Values) -> list[Any]:
+        """The outputs alone."""
         with self.equation.context():
-            outputs = self._pulls.run(self.equation, values)
-        values.update(zip(self.equation.outputs, outputs, strict=True))
+            return self._pulls.run(self.equation, values)
+
+
+class Still(Single):
+    """A step that no error passes: evaluated, never pulled."""
+
+    def forward(self, values: Values) -> None:
+        values.update(zip(self.equation.outputs, self.evaluate(values), strict=True))
 
     def pull(self, residuals: Sequence[Any], errors: Sequence[Any], wave: Wave) -> Sequence[Any]:
         raise AssertionError("no error reaches a step without parents")

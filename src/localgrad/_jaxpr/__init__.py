@@ -4,13 +4,18 @@
 computes and how an error at its outputs becomes messages to its operands.
 """
 
+from localgrad._jaxpr.convolution import in_loop
+from localgrad._jaxpr.elementwise import is_elementwise
 from localgrad._jaxpr.errors import explain
+from localgrad._jaxpr.hoist import hoisted
 from localgrad._jaxpr.primitives import (
     advice,
     body_of,
     branches,
     holds_code,
     is_branch,
+    is_call,
+    is_convolution,
     is_loop,
     is_mark,
     is_recomputed,
@@ -22,7 +27,13 @@ from localgrad._jaxpr.primitives import (
 )
 from localgrad._jaxpr.program import Equation, Program, flatten, trace
 from localgrad._jaxpr.pull import Pulls
-from localgrad._jaxpr.source import called_at, defined_at, located_at, located_in
+from localgrad._jaxpr.source import (
+    called_at,
+    defined_at,
+    is_of_library,
+    located_at,
+    located_in,
+)
 
 __all__ = [
     "Equation",
@@ -35,10 +46,16 @@ __all__ = [
     "defined_at",
     "explain",
     "flatten",
+    "hoisted",
     "holds_code",
+    "in_loop",
     "is_branch",
+    "is_call",
+    "is_convolution",
+    "is_elementwise",
     "is_loop",
     "is_mark",
+    "is_of_library",
     "is_recomputed",
     "is_wiring",
     "located_at",

@@ -15,6 +15,9 @@ from jax.extend.core import primitives as p
 CALLS = frozenset({p.jit_p, p.closed_call_p, p.call_p})
 """Their bodies are part of the caller."""
 
+DERIVED = frozenset({p.custom_jvp_call_p, p.custom_vjp_call_p})
+"""Calls with a derivative of their own: never opened."""
+
 WIRING = frozenset(
     {
         lax.bitcast_convert_type_p,
@@ -49,6 +52,11 @@ def is_call(eqn: JaxprEqn) -> bool:
     return eqn.primitive in CALLS
 
 
+def is_derived(eqn: JaxprEqn) -> bool:
+    """Whether the equation calls a function with a derivative of its own."""
+    return eqn.primitive in DERIVED
+
+
 def is_loop(eqn: JaxprEqn) -> bool:
     """Whether the equation is a `scan` (also `fori_loop` with static bounds)."""
     return eqn.primitive is p.scan_p
@@ -60,6 +68,11 @@ def is_branch(eqn: JaxprEqn) -> bool:
     The branches of `lax.platform_dependent` are chosen by the compiler: they stay closed.
     """
     return eqn.primitive is p.cond_p and not eqn.params.get("branches_platforms")
+
+
+def is_convolution(eqn: JaxprEqn) -> bool:
+    """Whether the equation is a convolution."""
+    return eqn.primitive is lax.conv_general_dilated_p
 
 
 def advice(eqn: JaxprEqn, error: Exception) -> str:

@@ -51,10 +51,10 @@ class Program:
     avals: tuple[Any, ...]
 
 
-def trace(f: Callable[..., Any], args: Sequence[Any]) -> Program:
+def trace(f: Callable[..., Any], args: Sequence[Any], keep_calls: bool = False) -> Program:
     """The flat program of `f(*args)`: arrays (or their types) in, a list of arrays out."""
     try:
-        return flatten(jax.make_jaxpr(f)(*args))
+        return flatten(jax.make_jaxpr(f)(*args), keep_calls)
     except Exception as error:
         raise untraceable(error) from error.__cause__
 
@@ -65,8 +65,8 @@ def literal(atom: Literal) -> Any:
     return np.asarray(atom.val, aval.dtype)
 
 
-def flatten(jaxpr: Any) -> Program:
-    """Open every call of a jaxpr, once, and number its values."""
+def flatten(jaxpr: Any, keep_calls: bool = False) -> Program:
+    """Open every call of a jaxpr, once, unless calls are kept, and number its values."""
     avals: list[Any] = []
     constants: dict[int, Any] = {}
     equations: list[Equation] = []
@@ -91,7 +91,7 @@ def flatten(jaxpr: Any) -> Program:
 
         for eqn in jaxpr.eqns:
             inputs = tuple(map(read, eqn.invars))
-            if is_call(eqn):
+            if is_call(eqn) and not keep_calls:
                 body, body_consts = opened(body_of(eqn))
                 blamed = site or (eqn if is_of_library(body) else None)
                 outputs = walk(body, body_consts, inputs, blamed)

@@ -44,6 +44,20 @@ class Pull:
     pull_jaxpr: Any
     consts: Sequence[Any]
 
+    @property
+    def reads(self) -> tuple[frozenset[int], ...]:
+        """For each message, the distinct operands whose values it depends on."""
+        forward, pull, count = self.forward_jaxpr, self.pull_jaxpr, len(self.residuals)
+        made = _dependence(forward.eqns, forward.invars, forward.outvars)
+        of = {
+            "operand": [frozenset([k]) for k in range(len(forward.invars))],
+            "output": made[: self.outputs],
+            "own": made[self.outputs :],
+        }
+        through = _dependence(pull.eqns, pull.invars[:count], pull.outvars)
+        read = [of[source.kind][source.place] for source in self.residuals]
+        return tuple(frozenset().union(*(read[k] for k in message)) for message in through)
+
     def forward(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Values of the distinct operands -> outputs, own residuals."""
         results = _replay(self.forward_jaxpr, self.consts, *operands)
@@ -209,7 +223,8 @@ def _dependence(
 ) -> tuple[frozenset[int], ...]:
     """For each message, the positions of the errors that it depends on.
 
-    A pull is linear in the errors, so a message that depends on none of them is exactly zero.
+    A pull is linear in the errors, so a message that depends on none of them is exactly zero. The
+    same for what else is computed, and the variables it is computed from.
     """
     reach: dict[Any, frozenset[int]] = {var: frozenset([k]) for k, var in enumerate(errors)}
 

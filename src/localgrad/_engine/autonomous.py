@@ -1,0 +1,131 @@
+"""Simulation without any control: one dynamics for ever, in which the target appears at some time."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from localgrad._engine.problem import Problem
+from localgrad._engine.simulation import Signals, Simulation, typed
+from localgrad._graph import State, each, levels
+
+
+class Moment(NamedTuple):
+    """What is in the network at one time.
+
+    `moved` tells of every vertex whether its value changed in the last step, `learned` is what the
+    synapses of each leaf have collected so far.
+    """
+
+    neurons: State
+    root: Any
+    moved: State
+    learned: Sequence[Any]
+
+
+class Autonomous(Simulation):
+    """A levelled network whose synapses learn at every step, wherever their neurons are plastic.
+
+    From outside only two things happen: the input is presented, and later the target is, which
+    switches the root's error from 0 to the nudge. A vertex whose parents have not moved keeps its
+    prediction to the last bit, for the compiler may round it differently each time.
+    """
+
+    def __init__(self, rule: Any, problem: Problem) -> None:
+        super().__init__(rule, problem)
+        # The copies of a vertex, in a scan or in a chain of relays, are vertices: one flag each.
+        self._copies = each(lambda level: level.shape, self.levels)
+
+    @property
+    def steps(self) -> int:
+        """Until the wave has passed the lowest synapse, and the waiting times."""
+        deepest = max((p.level for copies in levels(self.graph).values() for p in copies), default=0)
+        return self.rule.wait_before + 1 + deepest + 1 + self.rule.wait_after
+
+    @property
+    def outside(self) -> Any:
+        """Whether the target is there."""
+        return jnp.arange(self.steps) >= self.rule.wait_before
+
+    def begin(self) -> Moment:
+        """The input has just been presented."""
+        values = each(self.rule.first, self.stored)
+        predictions, loss = self.network.predict(self.messages, values, self.looped)
+        return Moment(
+            neurons=each(self.rule.initial, values, predictions),
+            root=self.rule.initial(loss, loss),
+            moved=each(lambda shape: jnp.zeros(shape, bool), self._copies),
+            learned=[jnp.zeros_like(leaf) for leaf in self.leaves],
+        )
+
+    def neurons(self, state: Moment) -> State:
+        return state.neurons
+
+    def step(self, state: Moment, outside: Any = True) -> Moment:
+        signals, root, pull = self._signals(state)
+        plastic = each(self.rule.plasticity, state.neurons, signals.errors)
+        learned, _ = pull((plastic, self.rule.plasticity(state.root, root.errors)))
+        neurons = each(typed(self.rule.update), state.neurons, *signals, self._pulses(state))
+        nudge = jnp.where(outside, self.seed, 0)
+        return Moment(
+            neurons=neurons,
+            root=typed(self.rule.update)(state.root, *root._replace(feedback=nudge), outside),
+            moved=each(_changed, state.neurons, neurons, self._copies),
+            learned=[a + b for a, b in zip(state.learned, learned, strict=True)],
+        )
+
+    def signals(self, state: Moment) -> Signals:
+        return self._signals(state)[0]
+
+    def plastic(self, state: Moment) -> State:
+        return each(lambda neuron, shape: _any(neuron.phi, shape), state.neurons, self._copies)
+
+    def gradients(self, state: Moment) -> list[Any]:
+        return self.shares(state.learned)
+
+    def _signals(self, state: Moment) -> tuple[Signals, Signals, Any]:
+        """What passes between the vertices, what the root sends, and the pull of both."""
+        values = each(self.rule.value, state.neurons, self.stored)
+        rest = self.messages[len(self.leaves) :]
+        (predictions, loss), pull = jax.vjp(
+            lambda leaves, values: self.network.predict([*leaves, *rest], values, self.looped),
+            self.leaves,
+            values,
+        )
+        moved, root_moved = self.network.joined(each(_number, state.moved))
+        predictions = each(_kept, predictions, state.neurons, moved)
+        loss = _kept(loss, state.root, root_moved)
+        errors = each(self.rule.error, state.neurons, predictions)
+        root_error = self.rule.error(state.root, loss)
+        _, feedback = pull((errors, root_error))
+        return Signals(predictions, errors, feedback), Signals(loss, root_error, None), pull
+
+    def _pulses(self, state: Moment) -> State:
+        """Of each vertex, whether any of its children is plastic now."""
+        raised = each(lambda n, shape: _number(_any(n.phi, shape)), state.neurons, self._copies)
+        _, pull = jax.vjp(self.network.joined, raised)
+        (pulses,) = pull((raised, _number(jnp.any(state.root.phi))))
+        return each(lambda pulse, neuron: _fitted(pulse > 0, neuron.phi), pulses, state.neurons)
+
+
+def _kept(new: Any, neuron: Any, moved: Any) -> Any:
+    """The new prediction if any parent has moved, else the old one."""
+    return jnp.where(_fitted(moved > 0, new), new, neuron.prediction)
+
+
+def _changed(old: Any, new: Any, copies: tuple[int, ...]) -> Any:
+    return _any(old.value != new.value, copies)
+
+
+def _any(flags: Any, copies: tuple[int, ...]) -> Any:
+    """One flag for each copy of a vertex."""
+    return jnp.any(flags, axis=tuple(range(len(copies), flags.ndim)))
+
+
+def _fitted(flag: Any, like: Any) -> Any:
+    return flag.reshape(flag.shape + (1,) * (like.ndim - flag.ndim))
+
+
+def _number(flag: Any) -> Any:
+    return flag.astype(jnp.float32)

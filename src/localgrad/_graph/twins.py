@@ -1,0 +1,183 @@
+"""Feedback weights: messages travel on the twin of a parameter, updates on the parameter itself."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+
+from localgrad._graph.replay import Replay
+from localgrad._graph.roles import GIVEN, SYNAPTIC, Meeting, Role, is_inexact, meeting
+from localgrad._jaxpr import (
+    Equation,
+    Program,
+    body_of,
+    branches,
+    explain,
+    located_at,
+    loop_layout,
+)
+
+
+def twinned(program: Program, twins: Sequence[bool]) -> Callable[..., list[Any]]:
+    """The program with feedback weights, as a function of its inputs and of their twins.
+
+    Args:
+        program: Any program; its inputs are leaves.
+        twins: Which of its inputs have a twin. The twins follow the inputs, in the same order.
+
+    Where a synapse `w` meets an activity `x` in an equation ``f(w, x)``, the value is ``f(w, x)``,
+    the message to `w` is the pull of `f` at ``(w, x)``, and the message to `x` is the pull at
+    ``(psi, x)``. On its way there the twin `psi` goes through the same transposes, slices, casts,
+    masks as `w`.
+
+    Raises:
+        ValueError: where a synapse enters non-linearly, or is changed by a scan.
+    """
+
+    def run(*inputs: Any) -> list[Any]:
+        supply = iter(inputs[len(twins) :])
+        signals = [
+            Signal(leaf, Role.SYNAPSE, next(supply)) if has_twin else _activity(leaf)
+            for leaf, has_twin in zip(inputs, twins, strict=False)
+        ]
+        return [_signal(output).value for output in Twinned().run(program, signals)]
+
+    return run
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["value", "twin"], meta_fields=["role", "bent"]
+)
+@dataclass(frozen=True)
+class Signal:
+    """A value and its role; with it the twin of a synapse, or the line where one was bent."""
+
+    value: Any
+    role: Role = Role.DATA
+    twin: Any = None
+    bent: str = ""
+
+    def like(self, other: "Signal") -> "Signal":
+        """The same value in another's role. The twin of data is the data."""
+        twin = None
+        if other.role in SYNAPTIC:
+            twin = self.twin if self.role in SYNAPTIC else self.value
+        return Signal(self.value, other.role, twin, other.bent)
+
+
+class Twinned(Replay):
+    """Replays a program on signals. An operand that is a plain array is data."""
+
+    def single(self, equation: Equation, operands: Sequence[Any]) -> list[Signal]:
+        pairs = zip(equation.operands, map(_signal, operands), strict=True)
+        given = {o: signal for o, signal in pairs if isinstance(o, int)}
+        values = {slot: signal.value for slot, signal in given.items()}
+        meets = self._meeting(equation, given)
+        run = partial(self._pulls.run, equation)
+        if meets.crossing:
+            moving = {slot for slot, signal in given.items() if signal.role not in GIVEN}
+            twins = {slot: given[slot].twin for slot in meets.crossing}
+            outputs = _crossed(run, meets.activities, moving - meets.activities)(values, twins)
+        else:
+            outputs = run(values)
+        bent = ""
+        if meets.role is Role.BENT:
+            bent = max(g.bent for g in given.values()) or located_at(equation.site)
+        results = [Signal(value, meets.role, None, bent) for value in outputs]
+        if meets.role in SYNAPTIC:
+            twins = run({slot: signal.like(results[0]).twin for slot, signal in given.items()})
+            results = [Signal(x, meets.role, t) for x, t in zip(outputs, twins, strict=True)]
+        return [r if is_inexact(r.value) else Signal(r.value) for r in results]
+
+    def loop(self, equation: Equation, operands: list[Any]) -> list[Signal]:
+        body, layout = self.body(body_of(equation.eqn)), loop_layout(equation.eqn)
+        (consts, carries, xs), (heads, tails) = layout.inputs, layout.outputs
+        signals = list(map(_signal, operands))
+        start, rows = signals[carries], signals[xs]
+
+        def step(carry: list[Signal], x: list[Signal]) -> tuple[list[Signal], list[Signal]]:
+            outputs = list(map(_signal, self.run(body, [*signals[consts], *carry, *x])))
+            return outputs[heads], outputs[tails]
+
+        def steady(carry: list[Signal], x: list[Signal]) -> tuple[list[Signal], list[Signal]]:
+            ends, ys = step(carry, x)
+            return [end.like(now) for end, now in zip(ends, carry, strict=True)], ys
+
+        first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rows)
+        while True:
+            ends, _ = jax.eval_shape(step, start, first)
+            pairs = list(zip(start, ends, strict=True))
+            for roles in ({s.role, e.role} for s, e in pairs):
+                if Role.ACTIVITY in roles and not SYNAPTIC.isdisjoint(roles):
+                    met = "met a scan that changes a parameter which has feedback weights."
+                    raise ValueError(explain(met, located_at(equation.site), GIVE_NONE))
+            if all(e.role <= s.role for s, e in pairs):
+                break
+            start = [s.like(max(s, e, key=lambda signal: signal.role)) for s, e in pairs]
+        length, reverse, unroll = layout.length, layout.reverse, layout.unroll
+        final, ys = lax.scan(steady, start, rows, length, reverse=reverse, unroll=unroll)
+        return [*final, *ys]
+
+    def branch(self, equation: Equation, operands: list[Any]) -> list[Signal]:
+        index, *given = map(_signal, operands)
+
+        def run(body: Program, *operands: Signal) -> list[Signal]:
+            return list(map(_signal, self.run(body, operands)))
+
+        bodies = [partial(run, self.body(branch)) for branch in branches(equation.eqn)]
+        each = [jax.eval_shape(body, *given) for body in bodies]
+        joined = [max(s, key=lambda signal: signal.role) for s in zip(*each, strict=True)]
+
+        def joining(body: Callable[..., list[Signal]], *operands: Signal) -> list[Signal]:
+            return [s.like(j) for s, j in zip(body(*operands), joined, strict=True)]
+
+        return lax.switch(index.value, [partial(joining, body) for body in bodies], *given)
+
+    def _meeting(self, equation: Equation, given: dict[int, Signal]) -> Meeting:
+        """How the operands meet; a synapse must not be bent where a message travels on its twin."""
+        meets = meeting(equation, {slot: g.role for slot, g in given.items()}, self._pulls)
+        for slot in sorted(meets.bending):
+            met = "a parameter that enters non-linearly cannot have feedback weights."
+            where = given[slot].bent or located_at(equation.site)
+            raise ValueError(explain(met, where, GIVE_NONE))
+        return meets
+
+
+GIVE_NONE = "give this parameter none: backward=None at its place in Synapses."
+
+
+def _crossed(
+    run: Callable[[Mapping[int, Any]], list[Any]], activities: frozenset[int], others: set[int]
+) -> Callable[..., list[Any]]:
+    """An equation whose messages to the activities are taken at the twins."""
+
+    @jax.custom_vjp
+    def crossed(values: dict[int, Any], twins: dict[int, Any]) -> list[Any]:
+        return run(values)
+
+    def forward(values: dict[int, Any], twins: dict[int, Any]) -> tuple[list[Any], Any]:
+        return run(values), (values, twins)
+
+    def backward(kept: Any, errors: list[Any]) -> tuple[dict[int, Any], None]:
+        values, twins = kept
+
+        def messages(slots: Iterable[int], at: dict[int, Any]) -> dict[int, Any]:
+            _, pull = jax.vjp(lambda moving: run(at | moving), {s: at[s] for s in slots})
+            return pull(errors)[0]
+
+        sent = messages(activities, values | twins) | messages(others, values)
+        return {slot: sent.get(slot) for slot in values}, None
+
+    crossed.defvjp(forward, backward)
+    return crossed
+
+
+def _signal(value: Any) -> Signal:
+    return value if isinstance(value, Signal) else Signal(value)
+
+
+def _activity(value: Any) -> Signal:
+    return Signal(value, Role.ACTIVITY if is_inexact(value) else Role.DATA)
