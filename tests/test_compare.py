@@ -98,3 +98,90 @@ def test_prints_as_a_table():
     ]  # fmt: skip
     assert len(lines) == 3 + len(WS)
     assert max(map(len, lines)) <= 80
+
+
+def report(rule, f=chain, **options):
+    """The comparison, of which the text fits a terminal."""
+    result = lg.compare(f, rule=rule, **options)(WS, X)
+    assert max(map(len, str(result).splitlines())) <= 80
+    return result
+
+
+EXACT = [
+    lg.ZIL(clock=True),
+    lg.FaZIL(),
+    lg.FixedPrediction(steps=4, rate=1.0),
+    lg.FixedPrediction(),
+    lg.ActivationRelaxation(steps=1, rate=1.0, schedule="top-down"),
+]
+
+
+@pytest.mark.parametrize("rule", EXACT, ids=repr)
+def test_what_is_exact_is_not_warned_of(rule):
+    result = report(rule)
+    assert result.warnings == result.not_finite == ()
+    assert "warning" not in str(result)
+    assert result.depth == 4
+    assert result.steps == getattr(rule, "steps", result.steps)
+    assert all(leaf.delivered == pytest.approx(1.0, abs=1e-3) for leaf in result.leaves)
+    is_relaxation = not isinstance(rule, lg.ZIL | lg.FaZIL)
+    assert (result.residual is not None) == is_relaxation
+    if is_relaxation:
+        assert result.residual < 1e-4
+    assert f"{result.steps} steps, depth 4" in str(result)
+
+
+@pytest.mark.parametrize("rule", [lg.ZIL(), lg.Backprop(), Slow(0.5)], ids=repr)
+def test_rules_without_steps_have_no_report(rule):
+    result = report(rule)
+    assert (result.steps, result.depth, result.residual) == (None, None, None)
+    assert result.warnings == ()
+    assert str(result).count("\n") == 2 + len(WS)
+
+
+def test_fewer_steps_than_levels():
+    result = report(lg.FixedPrediction(steps=2, rate=1.0))
+    warning, unrest = result.warnings
+    assert "2 steps met a network of depth 4" in warning
+    assert "not at rest" in unrest  # the wave stands somewhere
+    assert "at least 4 steps" in warning
+    assert [leaf.delivered for leaf in result.leaves[:2]] == [0.0, 0.0]
+    assert [leaf.delivered for leaf in result.leaves[2:]] == pytest.approx([1.0, 1.0])
+    assert "\nwarning: 2 steps" in str(result)
+
+
+def test_not_at_rest():
+    result = report(lg.InferenceLearning(steps=5, rate=0.1))
+    assert result.residual > 0.1
+    (warning,) = result.warnings
+    assert "not at rest after 5 steps" in warning
+    relaxed = report(lg.FixedPrediction(steps=500, rate=0.1, tolerance=1e-3))
+    assert relaxed.residual < 1e-3
+    assert 4 < relaxed.steps < 500
+
+
+def test_an_inference_that_diverges():
+    def stiff(ws, x):
+        h = lg.vertex(x @ ws[0], "h")
+        return jnp.sum(lg.vertex(h**2, "square") ** 2)
+
+    result = report(lg.InferenceLearning(steps=50, rate=2.0), stiff)
+    assert result.not_finite == ("h", "square")
+    assert "2 of 2 vertices (h, square)" in result.warnings[0]
+    assert math.isnan(result.residual)
+    assert math.isnan(result.leaves[0].delivered)
+
+
+def test_the_part_delivered():
+    result = report(lg.FixedPrediction(steps=1, rate=0.25))
+    assert [leaf.delivered for leaf in result.leaves] == pytest.approx([0.0, 0.0, 0.0, 0.25])
+
+
+def test_long_names_give_way():
+    def f(parameters, x):
+        return chain(parameters["a name that is much too long for a column"], x)
+
+    for rule in (lg.ZIL(), lg.InferenceLearning(steps=4)):
+        text = str(lg.compare(f, rule=rule)({"a name that is much too long for a column": WS}, X))
+        assert max(map(len, text.splitlines())) <= 80
+        assert "column'][3]" in text

@@ -97,7 +97,7 @@ class Autonomous(Simulation):
         predictions = each(_kept, predictions, state.neurons, moved)
         loss = _kept(loss, state.root, root_moved)
         errors = each(self.rule.error, state.neurons, predictions)
-        root_error = self.rule.error(state.root, loss)
+        root_error = state.root.error  # of the target alone: the loss has no other
         _, feedback = pull((errors, root_error))
         return Signals(predictions, errors, feedback), Signals(loss, root_error, None), pull
 

@@ -14,7 +14,7 @@ from localgrad._jaxpr import Equation, Program, Pulls, is_elementwise, is_wiring
 class Link:
     """An elementwise function from one slot to another; `rest` are the slots of what else is read.
 
-    It is the smallest one: no value in between has all that the result needs to know of the operand.
+    It is the smallest one: no value in between tells all that the result needs of the operand.
     """
 
     operand: int

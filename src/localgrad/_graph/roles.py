@@ -5,7 +5,7 @@ message to an operand reads the value of another one if both are factors of a pr
 value if the operand enters non-linearly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -43,7 +43,9 @@ class Meeting:
 
     `role` is that of its floating-point outputs. Messages to the `activities` read the values of
     the `crossing` synapses. `bending` are the operands among those that enter non-linearly, here or
-    before. `factors` are synapses in a product with others.
+    before. `factors` are synapses in a product with others. `picks` tells whether a part of a
+    synapse is picked by an index; `revealed` are the sampled synapses that are bent or meet another
+    synapse in a product, as an activity would.
     """
 
     role: Role
@@ -51,6 +53,8 @@ class Meeting:
     activities: frozenset[int] = frozenset()
     bending: frozenset[int] = frozenset()
     factors: frozenset[int] = frozenset()
+    picks: bool = False
+    revealed: frozenset[int] = frozenset()
 
 
 def meeting(equation: Equation, roles: Mapping[int, Role], pulls: Pulls) -> Meeting:
@@ -67,20 +71,31 @@ def meeting(equation: Equation, roles: Mapping[int, Role], pulls: Pulls) -> Meet
     if reads is None:
         return Meeting(Role.ACTIVITY)
     bending = frozenset(slot for slot in synapses if slot in reads[slot])
+    sampled, factors = of(Role.SAMPLED), frozenset[int]()
     if not activities:
-        sampled = of(Role.SAMPLED)
         factors = frozenset(slot for slot in synapses if reads[slot] & synapses - {slot})
-        if bending & sampled or _has_input(equation, roles, reads, synapses | bent):
+        data = _data(equation, roles, reads, synapses | bent)
+        moving = [isinstance(o, int) and o in synapses | bent for o in equation.operands]
+        is_each = bool(data) and is_elementwise(equation.eqn, equation.home, moving)
+        if any(map(is_inexact, data)) and not is_each:
             return Meeting(Role.ACTIVITY)
+        if bending & sampled:
+            return Meeting(Role.ACTIVITY, revealed=bending & sampled)
         if bent | bending:
             return Meeting(Role.BENT, factors=factors)
         if not factors & sampled:
-            is_sampled = sampled or of(*GIVEN)
-            return Meeting(Role.SAMPLED if is_sampled else Role.SYNAPSE, factors=factors)
+            role = Role.SAMPLED if sampled or of(*GIVEN) else Role.SYNAPSE
+            return Meeting(role, factors=factors, picks=bool(data) and not is_each)
         activities, synapses = sampled, synapses - sampled
     read = frozenset[int]().union(*(reads[slot] for slot in activities))
     crossing = read & synapses
-    return Meeting(Role.ACTIVITY, crossing, activities, crossing & bending | read & bent)
+    return Meeting(
+        Role.ACTIVITY,
+        crossing,
+        activities,
+        bending=crossing & bending | read & bent,
+        revealed=(factors | crossing & bending) & sampled,
+    )
 
 
 def reading(
@@ -107,16 +122,14 @@ def is_inexact(value: Any) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
-def _has_input(
+def _data(
     equation: Equation,
     roles: Mapping[int, Role],
     reads: Mapping[int, frozenset[int]],
     synapses: frozenset[int],
-) -> bool:
-    """Whether the synapses meet data as their input here, not as a mask or as an index."""
+) -> list[Any]:
+    """The types of the data that messages to the synapses read: input, masks, indices."""
     read = frozenset[int]().union(*(reads[slot] for slot in synapses))
     pairs = zip(equation.operands, equation.eqn.invars, strict=True)
-    kinds = [(o, var.aval) for o, var in pairs if isinstance(o, int) and o in read]
-    is_input = any(roles[slot] in GIVEN and is_inexact(kind) for slot, kind in kinds)
-    moving: Sequence[bool] = [isinstance(o, int) and o in synapses for o in equation.operands]
-    return is_input and not is_elementwise(equation.eqn, equation.home, moving)
+    of = {o: var.aval for o, var in pairs if isinstance(o, int)}
+    return [of[slot] for slot in read if roles[slot] in GIVEN]

@@ -1,7 +1,7 @@
 """Feedback weights: messages travel on the twin of a parameter, updates on the parameter itself."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -43,33 +43,65 @@ def twinned(program: Program, twins: Sequence[bool]) -> Callable[..., list[Any]]
             Signal(leaf, Role.SYNAPSE, next(supply)) if has_twin else _activity(leaf)
             for leaf, has_twin in zip(inputs, twins, strict=False)
         ]
-        return [_signal(output).value for output in Twinned().run(program, signals)]
+        replay = Twinned()
+        while True:
+            known = len(replay.activities)
+            jax.eval_shape(lambda signals: replay.run(program, signals), signals)
+            if len(replay.activities) == known:
+                break
+        return [_signal(output).value for output in replay.run(program, signals)]
 
     return run
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["value", "twin"], meta_fields=["role", "bent"]
+    jax.tree_util.register_dataclass,
+    data_fields=["value", "twin"],
+    meta_fields=["role", "bent", "picks"],
 )
 @dataclass(frozen=True)
 class Signal:
-    """A value and its role; with it the twin of a synapse, or the line where one was bent."""
+    """A value and its role; with it the twin of a synapse.
+
+    `bent` is the line where a synapse was bent, `picks` the equations that picked a part of one.
+    """
 
     value: Any
     role: Role = Role.DATA
     twin: Any = None
     bent: str = ""
+    picks: frozenset[Equation] = frozenset()
+
+    @property
+    def kind(self) -> tuple[Role, str, frozenset[Equation]]:
+        """All but the arrays."""
+        return self.role, self.bent, self.picks
 
     def like(self, other: "Signal") -> "Signal":
-        """The same value in another's role. The twin of data is the data."""
+        """The same value as one of another's kind. The twin of data is the data."""
         twin = None
         if other.role in SYNAPTIC:
             twin = self.twin if self.role in SYNAPTIC else self.value
-        return Signal(self.value, other.role, twin, other.bent)
+        return replace(other, value=self.value, twin=twin)
+
+    def joined(self, *others: "Signal") -> "Signal":
+        """The same value as one that may be of any of several kinds."""
+        last = max(self, *others, key=lambda signal: signal.role)
+        picks = self.picks.union(*(other.picks for other in others))
+        return self.like(replace(last, picks=picks if last.role in SYNAPTIC else frozenset()))
 
 
 class Twinned(Replay):
-    """Replays a program on signals. An operand that is a plain array is data."""
+    """Replays a program on signals. An operand that is a plain array is data.
+
+    What an index picks from a parameter is a synapse (one layer of a stack) or an activity (the
+    embedding of a token). Which of them shows later, in what is done with it: `activities` are the
+    equations of which it has shown so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activities: set[Equation] = set()
 
     def single(self, equation: Equation, operands: Sequence[Any]) -> list[Signal]:
         pairs = zip(equation.operands, map(_signal, operands), strict=True)
@@ -79,17 +111,15 @@ class Twinned(Replay):
         run = partial(self._pulls.run, equation)
         if meets.crossing:
             moving = {slot for slot, signal in given.items() if signal.role not in GIVEN}
-            twins = {slot: given[slot].twin for slot in meets.crossing}
-            outputs = _crossed(run, meets.activities, moving - meets.activities)(values, twins)
+            crossing = {slot: given[slot].twin for slot in meets.crossing}
+            outputs = _crossed(run, meets.activities, moving - meets.activities)(values, crossing)
         else:
             outputs = run(values)
-        bent = ""
-        if meets.role is Role.BENT:
-            bent = max(g.bent for g in given.values()) or located_at(equation.site)
-        results = [Signal(value, meets.role, None, bent) for value in outputs]
-        if meets.role in SYNAPTIC:
-            twins = run({slot: signal.like(results[0]).twin for slot, signal in given.items()})
-            results = [Signal(x, meets.role, t) for x, t in zip(outputs, twins, strict=True)]
+        kind = self._kind(equation, meets, given)
+        results = [replace(kind, value=value) for value in outputs]
+        if kind.role in SYNAPTIC:
+            twins = run({slot: signal.like(kind).twin for slot, signal in given.items()})
+            results = [replace(r, twin=twin) for r, twin in zip(results, twins, strict=True)]
         return [r if is_inexact(r.value) else Signal(r.value) for r in results]
 
     def loop(self, equation: Equation, operands: list[Any]) -> list[Signal]:
@@ -114,9 +144,10 @@ class Twinned(Replay):
                 if Role.ACTIVITY in roles and not SYNAPTIC.isdisjoint(roles):
                     met = "met a scan that changes a parameter which has feedback weights."
                     raise ValueError(explain(met, located_at(equation.site), GIVE_NONE))
-            if all(e.role <= s.role for s, e in pairs):
+            joined = [s.joined(e) for s, e in pairs]
+            if [s.kind for s in joined] == [s.kind for s in start]:
                 break
-            start = [s.like(max(s, e, key=lambda signal: signal.role)) for s, e in pairs]
+            start = joined
         length, reverse, unroll = layout.length, layout.reverse, layout.unroll
         final, ys = lax.scan(steady, start, rows, length, reverse=reverse, unroll=unroll)
         return [*final, *ys]
@@ -129,7 +160,7 @@ class Twinned(Replay):
 
         bodies = [partial(run, self.body(branch)) for branch in branches(equation.eqn)]
         each = [jax.eval_shape(body, *given) for body in bodies]
-        joined = [max(s, key=lambda signal: signal.role) for s in zip(*each, strict=True)]
+        joined = [Signal.joined(*signals) for signals in zip(*each, strict=True)]
 
         def joining(body: Callable[..., list[Signal]], *operands: Signal) -> list[Signal]:
             return [s.like(j) for s, j in zip(body(*operands), joined, strict=True)]
@@ -139,11 +170,27 @@ class Twinned(Replay):
     def _meeting(self, equation: Equation, given: dict[int, Signal]) -> Meeting:
         """How the operands meet; a synapse must not be bent where a message travels on its twin."""
         meets = meeting(equation, {slot: g.role for slot, g in given.items()}, self._pulls)
+        for slot in meets.revealed:
+            self.activities |= given[slot].picks
         for slot in sorted(meets.bending):
-            met = "a parameter that enters non-linearly cannot have feedback weights."
-            where = given[slot].bent or located_at(equation.site)
-            raise ValueError(explain(met, where, GIVE_NONE))
+            if not given[slot].picks:
+                met = "a parameter that enters non-linearly cannot have feedback weights."
+                where = given[slot].bent or located_at(equation.site)
+                raise ValueError(explain(met, where, GIVE_NONE))
         return meets
+
+    def _kind(self, equation: Equation, meets: Meeting, given: dict[int, Signal]) -> Signal:
+        """What the outputs of an equation are, without their arrays."""
+        if meets.role is Role.BENT:
+            bent = max(signal.bent for signal in given.values()) or located_at(equation.site)
+            return Signal(None, meets.role, bent=bent)
+        if meets.picks and equation in self.activities:
+            return Signal(None, Role.ACTIVITY)
+        if meets.role is Role.SAMPLED:
+            before = (signal.picks for signal in given.values())
+            picks = frozenset([equation] if meets.picks else ()).union(*before)
+            return Signal(None, meets.role, picks=picks)
+        return Signal(None, meets.role)
 
 
 GIVE_NONE = "give this parameter none: backward=None at its place in Synapses."

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax import lax
 
-from localgrad._graph.replay import Replay
 from localgrad._graph.regions import Link
+from localgrad._graph.replay import Replay
 from localgrad._graph.surveyed import Path, units
 from localgrad._jaxpr import Equation, Program, Pulls, body_of, is_call
 
@@ -23,13 +23,14 @@ def gated(program: Program, leaves: int) -> Callable[..., list[Any]]:
         A function of the program's inputs and of one boolean scalar, `keep`, to its outputs. An
         activation unit ``y = f(x)`` sends ``f'(x) e`` where `keep` is true, else ``e``.
 
-    An **activation unit** is an elementwise and non-linear function of one activity, of one output
-    of the same shape and dtype: an equation, or a call that is kept whole although it is composed of
-    several (`jax.nn.gelu`, a `jax.jit` or `custom_jvp` function of the user's). It counts only if a
-    parameter still enters as a factor between it and the loss, so that what squashes the output,
-    and the loss itself, keep their derivatives. Inside of a function of JAX that is no unit as a
-    whole (`jax.nn.log_softmax`) there is none. If the program has marks, a unit is next to one: its
-    operand or its output is a marked value, up to wiring.
+    An **activation unit** is an elementwise and non-linear function of one activity, with a result
+    of the same dtype: an equation, the smallest group of equations that is one (`x * sigmoid(x)`),
+    or a call kept whole (`jax.nn.silu`, a `jax.jit` or `custom_jvp` function of the user's). It
+    counts only if a parameter still enters as a factor between it and the loss, so that what
+    squashes the output, and the loss itself, keep their derivatives. Inside of a function of JAX
+    that is no unit as a whole (`jax.nn.log_softmax`) there is none. If the program has marks, a
+    unit is next to one: its operand or its result is a marked value, up to wiring. Without marks
+    the non-linear parts of a normalisation written by hand (a square, an inverse root) count too.
     """
 
     def run(*inputs: Any) -> list[Any]:

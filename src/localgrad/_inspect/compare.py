@@ -1,16 +1,23 @@
 """`compare`: how far a rule's gradient is from backpropagation's, leaf by leaf."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
-from localgrad._call import Signature
+from localgrad._call import Call, Signature
+from localgrad._engine import Autonomous, Clocked, Simulation, Sweeping, Synchronous
+from localgrad._inspect.compiled import compiled
+from localgrad._inspect.spots import not_finite, spots
 from localgrad._inspect.table import table
 from localgrad._rules import ZIL, Backprop, Rule
+
+AT_REST = 1e-2
+"""The residual above which a relaxation is not called converged."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class LeafComparison:
         max_abs: ``max |g - b|``.
         max_rel: ``max |g - b| / max |b|``; infinite where b is zero and g is not.
         cosine: ``<g, b> / (|g| |b|)``; nan where either is zero.
+        delivered: ``<g, b> / <b, b>``, the part of backpropagation's gradient that the rule
+            delivers; nan where `b` is zero.
     """
 
     name: str
@@ -34,6 +43,7 @@ class LeafComparison:
     max_abs: float
     max_rel: float
     cosine: float
+    delivered: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,25 @@ class Comparison:
         rule: The rule.
         value: The loss.
         leaves: One `LeafComparison` per differentiated leaf.
+        steps: How many steps were taken, by rules that run step by step.
+        depth: The deepest level of their network: after so many steps, and not before, every
+            vertex has received all of its error (top-down: after one).
+        residual: How far from rest a relaxation was at its end, ``max |fb - e| / max |fb|`` over
+            all vertices. A vertex that nothing has reached yet counts as at rest. None for rules
+            that do not relax.
+        not_finite: The names of the vertices with an error that is not finite at the end, or a
+            value that was finite in the forward pass.
+        warnings: What makes the gradients doubtful, and what to do about it.
     """
 
     rule: Rule
     value: float
     leaves: tuple[LeafComparison, ...]
+    steps: int | None = None
+    depth: int | None = None
+    residual: float | None = None
+    not_finite: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def max_abs(self) -> float:
@@ -66,21 +90,33 @@ class Comparison:
         return min((c.cosine for c in self.leaves if not math.isnan(c.cosine)), default=math.nan)
 
     def __str__(self) -> str:
-        head = ("parameter", "shape", "dtype", "|gradient|", "max abs", "max rel", "cosine")
+        # Rules on events deliver all of the gradient, each of them.
+        is_stepwise = self.steps is not None
+        head = ["parameter", "shape", "dtype", "|gradient|", "max abs", "max rel", "cosine"]
         rows = [
-            (
+            [
                 leaf.name,
-                str(leaf.shape),
+                "x".join(map(str, leaf.shape)) or "scalar",
                 leaf.dtype,
                 f"{leaf.norm:.3e}",
                 f"{leaf.max_abs:.1e}",
                 f"{leaf.max_rel:.1e}",
                 f"{leaf.cosine:.6f}",
-            )
+            ]
             for leaf in self.leaves
         ]
+        if is_stepwise:
+            head[3], head[-1:] = "|grad|", ["cosine", "part"]
+            for row, leaf in zip(rows, self.leaves, strict=True):
+                row[3:4], row[-1:] = [f"{leaf.norm:.1e}"], [f"{leaf.cosine:.4f}", _part(leaf)]
         title = f"{self.rule} against backpropagation, loss {self.value:.6g}"
-        return f"{title}\n{table(head, rows, right=(3, 4, 5, 6))}"
+        right = range(3, len(head))
+        lines = [textwrap.fill(title, 80), table(head, rows, right, narrow=0)]
+        if is_stepwise:
+            residual = "" if self.residual is None else f", residual {self.residual:.1e}"
+            lines.append(f"{self.steps} steps, depth {self.depth}{residual}")
+        lines += [textwrap.fill(f"warning: {text}", 80) for text in self.warnings]
+        return "\n".join(lines)
 
 
 def compare(
@@ -109,28 +145,87 @@ def compare(
     signature = Signature.of(f, argnums, has_aux, holomorphic, allow_int, rule, vertices)
 
     def compare_f(*args: Any, **kwargs: Any) -> Comparison:
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        is_array = [isinstance(leaf, jax.Array) for leaf in leaves]
         names: list[str] = []
+        static: dict[str, Any] = {}
 
-        def derivative(rule: Rule) -> tuple[Any, list[Any]]:
-            def run(arrays: list[Any]) -> tuple[Any, list[Any]]:
-                supply = iter(arrays)
-                mixed = [next(supply) if a else x for a, x in zip(is_array, leaves, strict=True)]
-                args, kwargs = jax.tree.unflatten(tree, mixed)
-                call = signature.bind(args, kwargs)
-                names[:] = call.names
-                value, _, gradients = rule.engine(rule, call.problem)
-                return value, gradients
+        def by_rule(call: Call) -> Any:
+            names[:] = call.names
+            if isinstance(rule.engine, Synchronous):
+                return _stepwise(rule, call, static)
+            value, _, gradients = rule.engine(rule, call.problem)
+            return value, gradients, {}
 
-            return jax.jit(run)([x for a, x in zip(is_array, leaves, strict=True) if a])
+        def by_backprop(call: Call) -> Any:
+            return Backprop.engine(Backprop(), call.problem).gradients
 
-        value, gradients = derivative(rule)
-        _, exact = derivative(Backprop())
-        pairs = zip(names, gradients, exact, strict=True)
-        return Comparison(rule, np.asarray(value).item(), tuple(_leaf(*pair) for pair in pairs))
+        value, gradients, measured = compiled(signature, args, kwargs, by_rule)
+        exact = compiled(signature, args, kwargs, by_backprop)
+        leaves = tuple(_leaf(*pair) for pair in zip(names, gradients, exact, strict=True))
+        value = np.asarray(value).item()
+        report = _report(measured, static) if measured else {}
+        return Comparison(rule, value, leaves, **report)
 
     return compare_f
+
+
+def _stepwise(rule: Any, call: Call, static: dict[str, Any]) -> Any:
+    """The loss, the gradients, and what tells how the inference has ended.
+
+    What is known without running it is put into `static`.
+    """
+    simulation: Simulation = rule.engine.simulation(rule, call.problem)
+    state, steps = simulation.relaxed(simulation.begin())
+    graph = call.problem.graph()
+    found = spots(simulation, graph)
+    static["depth"] = max((level for spot in found for level in spot.levels(simulation)), default=0)
+    static["vertices"] = tuple(spot.name for spot in found)
+    static["top_down"] = isinstance(simulation, Sweeping)
+    signals = simulation.signals(state)
+    broken = not_finite(simulation, found, state, signals.errors)
+    measured = {"steps": steps, "broken": broken}
+    if not isinstance(simulation, Clocked | Autonomous):
+        # What is not finite is not at rest.
+        measured["residual"] = jnp.where(jnp.any(broken), jnp.nan, simulation.residual(state))
+    return simulation.loss, simulation.gradients(state), measured
+
+
+def _report(measured: dict[str, Any], static: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a comparison that say how an inference has ended."""
+    steps, depth = int(measured["steps"]), static["depth"]
+    residual = float(measured["residual"]) if "residual" in measured else None
+    broken = [n for n, b in zip(static["vertices"], measured["broken"], strict=True) if b]
+    warnings = []
+    if broken:
+        shown = ", ".join([*broken[:5], *(["..."] if len(broken) > 5 else [])])
+        warnings.append(
+            f"values or errors that are not finite at {len(broken)} of {len(static['vertices'])} "
+            f"vertices ({shown}): the inference diverges. Lower the rate or the nudge; "
+            "localgrad.record shows where and when it begins."
+        )
+    if steps < depth and not static["top_down"]:
+        warnings.append(
+            f"{steps} steps met a network of depth {depth}, where errors move one level a step: "
+            f"what is more than {steps} levels from the loss has received nothing, or not all of "
+            f"its error. Take at least {depth} steps, or make fewer vertices with "
+            "localgrad.vertex."
+        )
+    if residual is not None and residual > AT_REST:
+        warnings.append(
+            f"the inference is not at rest after {steps} steps (residual {residual:.1e}, which "
+            f"should be below {AT_REST:g}). Take more steps, or another rate."
+        )
+    return {
+        "steps": steps,
+        "depth": depth,
+        "residual": residual,
+        "not_finite": tuple(broken),
+        "warnings": tuple(warnings),
+    }
+
+
+def _part(leaf: LeafComparison) -> str:
+    part = leaf.delivered
+    return f"{part:.3f}" if abs(part) < 100 or math.isnan(part) else f"{part:.0e}"
 
 
 def _leaf(name: str, gradient: Any, exact: Any) -> LeafComparison:
@@ -143,7 +238,8 @@ def _leaf(name: str, gradient: Any, exact: Any) -> LeafComparison:
     largest = float(np.max(np.abs(b), initial=0.0))
     max_rel = max_abs / largest if largest else (math.inf if max_abs else 0.0)
     cosine = float(np.vdot(b, g).real) / (norms[0] * norms[1]) if all(norms) else math.nan
-    return LeafComparison(name, shape, dtype, norms[1], max_abs, max_rel, cosine)
+    delivered = float(np.vdot(b, g).real) / norms[1] ** 2 if norms[1] else math.nan
+    return LeafComparison(name, shape, dtype, norms[1], max_abs, max_rel, cosine, delivered)
 
 
 def _worst(numbers: Any) -> float:

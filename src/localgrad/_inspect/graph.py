@@ -9,7 +9,8 @@ import jax
 
 from localgrad._call import Signature
 from localgrad._graph import Container, Graph, Part, Place, Step, levels
-from localgrad._inspect.table import table
+from localgrad._graph.stacked import Stacked
+from localgrad._inspect.table import short, table
 from localgrad._jaxpr import holds_code, is_mark, is_wiring, located_at, located_in
 from localgrad._rules import Backprop
 
@@ -108,8 +109,8 @@ class GraphView:
                 v.type,
                 v.inside,
                 str(sum(v.relays) or ""),
-                _short(", ".join(v.parents)),
-                _short(v.source, keep_end=True),
+                short(", ".join(v.parents)),
+                short(v.source, keep_end=True),
             )
             for v in self.vertices
         ]
@@ -171,13 +172,13 @@ def graph(
 def view(graph: Graph, names: Sequence[str]) -> GraphView:
     """A graph as a plain object, with names for its leaves."""
     places = levels(graph)
-    standing = _standing(graph, places, (), Counter())
+    known = standing(graph)
     flows: dict[Step, Flow] = {}
     leaves = [Flow(frozenset([name]), frozenset()) for name in names]
-    _follow(graph, leaves, {step: name for step, (name, _) in standing.items()}, flows)
+    _follow(graph, leaves, {step: stands.name for step, stands in known.items()}, flows)
     vertices = tuple(
-        _vertex(step, name, group, places[step], flows[step])
-        for step, (name, group) in standing.items()
+        _vertex(step, stands.name, stands.group, places[step], flows[step])
+        for step, stands in known.items()
     )
     learning = tuple(n for n, learns in zip(names, graph.learns, strict=True) if learns)
     return GraphView(vertices, learning, {v.name: v for v in vertices})
@@ -202,24 +203,47 @@ class Flow(NamedTuple):
 NOTHING = Flow(frozenset(), frozenset())
 
 
+class Standing(NamedTuple):
+    """A vertex's name, the labels of what it stands in, and of each scan length and `reverse`."""
+
+    name: str
+    group: tuple[str, ...]
+    loops: tuple[tuple[int, bool], ...]
+
+
+def standing(graph: Graph) -> dict[Step, Standing]:
+    """The vertices that reach the loss, in the order of computation."""
+    return _standing(graph, levels(graph), (), (), Counter())
+
+
 def _standing(
     graph: Graph,
     places: dict[Step, list[Place]],
     group: tuple[str, ...],
+    loops: tuple[tuple[int, bool], ...],
     count: Counter[str],
-) -> dict[Step, tuple[str, tuple[str, ...]]]:
-    """The vertices in the order of computation, with their names and groups."""
-    found: dict[Step, tuple[str, tuple[str, ...]]] = {}
+) -> dict[Step, Standing]:
+    found: dict[Step, Standing] = {}
     for step in graph.moving:
+        around = loops
+        if isinstance(step, Stacked):
+            around = (*loops, (step.layout.length, step.layout.reverse))
         for part in step.parts if isinstance(step, Container) else ():
-            found |= _standing(part.graph, places, (*group, part.label), count)
+            found |= _standing(part.graph, places, (*group, part.label), around, count)
         if step in places:
-            eqn = step.equation.eqn
-            name = "loss" if step.is_root else str(eqn.primitive)
-            name = eqn.params["name"] if is_mark(eqn) else name
-            count[name] += 1
-            found[step] = (f"{name}.{count[name]}" if count[name] > 1 else name), group
+            label = label_of(step)
+            count[label] += 1
+            name = f"{label}.{count[label]}" if count[label] > 1 else label
+            found[step] = Standing(name, group, loops)
     return found
+
+
+def label_of(step: Step) -> str:
+    """What a vertex is called before it is numbered: by its mark, or by its operation."""
+    eqn = step.equation.eqn
+    if is_mark(eqn):
+        return str(eqn.params["name"])
+    return "loss" if step.is_root else str(eqn.primitive)
 
 
 def _follow(
@@ -279,10 +303,3 @@ def _vertex(
         scope=located_in(step.equation.site),
         group=group,
     )
-
-
-def _short(text: str, keep_end: bool = False, width: int = 36) -> str:
-    """Text cut to a column's width, at its end or at its start."""
-    if len(text) <= width:
-        return text
-    return f"...{text[3 - width :]}" if keep_end else f"{text[: width - 3]}..."

@@ -95,6 +95,8 @@ class Dependence:
 
     def _equation(self, equation: Equation, operands: list[Flow]) -> list[Flow]:
         eqn = equation.eqn
+        if eqn.primitive is lax.convert_element_type_p and _dtypes(eqn)[0] == _dtypes(eqn)[1]:
+            return operands  # only the weakness of the type has changed
         if is_mark(eqn):
             return [self._meet(eqn.params["name"], operands[0])]
         if is_loop(eqn):
@@ -106,7 +108,7 @@ class Dependence:
         if eqn.primitive in DERIVED or eqn.primitive is p.remat_p:
             return self._inside(body_of(eqn), operands)
         flow = NOTHING.times(*operands)
-        if is_wiring(eqn) and len(operands) == 1 and _is_same_type(eqn):
+        if is_wiring(eqn) and len(operands) == 1 and _keeps_numbers(eqn):
             flow = flow._replace(constant=operands[0].constant)
         return [flow] * len(equation.outputs)
 
@@ -177,8 +179,15 @@ def _uniform(value: Any) -> Any:
     return first if (found == first).all() else UNKNOWN
 
 
-def _is_same_type(eqn: Any) -> bool:
-    return eqn.invars[0].aval.dtype == eqn.outvars[0].aval.dtype
+def _keeps_numbers(eqn: Any) -> bool:
+    """Whether its one operand is of the dtype of the result, or a flag."""
+    before, after = _dtypes(eqn)
+    return before in (after, np.bool_)
+
+
+def _dtypes(eqn: Any) -> tuple[Any, Any]:
+    """Of its first operand and its first result."""
+    return eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
 
 
 def _union(sets: Iterable[int]) -> int:

@@ -17,13 +17,13 @@ def is_elementwise(eqn: JaxprEqn, home: Any, moving: Sequence[bool]) -> bool:
     function of each entry by itself gives scalars, any other an array or an error. The inside of a
     call is looked at equation by equation. `home` is the jaxpr that the equation stands in.
     """
-    shapes = {var.aval.shape for var, m in zip(eqn.invars, moving, strict=True) if m}
-    if {var.aval.shape for var in eqn.outvars} != shapes:
+    shapes = {_shape(var) for var, m in zip(eqn.invars, moving, strict=True) if m}
+    if set(map(_shape, eqn.outvars)) != shapes:
         return False
     if is_call(eqn) or is_derived(eqn):
         return _inside_is(opened(body_of(eqn))[0], moving)
     (shape,) = shapes
-    given = {var: var.aval for var in eqn.invars if not isinstance(var, Literal)}
+    given: dict[Any, Any] = {v: v.aval for v in eqn.invars if not isinstance(v, Literal)}
     alone = home.replace(
         constvars=[],
         invars=list(given),
@@ -51,3 +51,8 @@ def _inside_is(body: Any, moving: Sequence[bool]) -> bool:
                 return False
             reached.update(eqn.outvars)
     return True
+
+
+def _shape(var: Any) -> tuple[int, ...] | None:
+    """None for a value without a shape."""
+    return getattr(var.aval, "shape", None)

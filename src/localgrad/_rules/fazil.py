@@ -162,7 +162,8 @@ class FaZIL(Rule):
         return stored if self.settle == "forward" else jnp.zeros_like(stored)
 
     def initial(self, value: Any, prediction: Any) -> Neuron:
-        """``e = mu - x``; nothing has fired."""
+        """``e = mu - x``, exactly 0 after a forward sweep; nothing has fired."""
+        prediction = value if self.settle == "forward" else prediction
         no = jnp.zeros(value.shape, bool)
         return Neuron(value, prediction - value, prediction, no, no, self.phi.initial(value))
 
@@ -172,7 +173,8 @@ class FaZIL(Rule):
 
     def error(self, state: Neuron, prediction: Any) -> Any:
         """``e + (mu_t - mu_{t-1})``, held where the unit has fired."""
-        change = prediction - state.prediction
+        moved = prediction != state.prediction  # inf - inf would be no number
+        change = jnp.where(moved, prediction - state.prediction, 0)
         return jnp.where(state.fired, state.error, state.error + change)
 
     def plasticity(self, state: Neuron, error: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple, final
 import jax.numpy as jnp
 
 from localgrad._engine import Clocked, Engine, Events, Loop, Synchronous
-from localgrad._rules.rule import Real, Rule, check_positive, learning_rule
+from localgrad._rules.rule import Real, Rule, check, check_positive, learning_rule
 
 EVENTS, CLOCK = Events(), Synchronous(Clocked)
 
@@ -44,13 +44,14 @@ class ZIL(Rule):
 
     Attributes:
         clock: Whether to simulate all vertices at all times.
-        rate: ``gamma``. With C1 and C2 alone, ``e_v(t = l) = gamma^l dL/dmu_v``.
+        rate: ``gamma``; on events 1. With C1 and C2 alone, ``e_v(t = l) = gamma^l dL/dmu_v``.
         levelled: By the clock only: whether relays delay the edges that are shorter than the
             longest path. Without them graphs with skip connections diverge.
         loop: By the clock only: how the loop is compiled.
 
     Raises:
-        ValueError: if `rate` is not greater than 0.
+        ValueError: if `rate` is not greater than 0, or not 1 on events, where there are no relays
+            that would slow down the short paths.
 
     Source: Song, Lukasiewicz, Xu and Bogacz 2020 (multi-layer perceptrons); Salvatori, Song, Xu,
     Lukasiewicz and Bogacz 2022 (computational graphs, levels).
@@ -78,24 +79,29 @@ class ZIL(Rule):
 
     def __post_init__(self) -> None:
         check_positive(self, "rate")
+        if isinstance(self.rate, int | float):
+            self._check_rate()
 
     @property
     def engine(self) -> Engine:  # type: ignore[override]
         """Events, or the synchronous engine with a clock."""
+        self._check_rate()
         return CLOCK if self.clock else EVENTS
 
+    def _check_rate(self) -> None:
+        is_one = isinstance(self.rate, int | float) and self.rate == 1
+        check(self, "rate", self.clock or is_one, "use clock=True with a rate other than 1.")
+
     def arrival(self, feedback: Any) -> Any:
-        """The error after one step from ``e = 0``.
+        """On events: the error after one step from ``e = 0`` with ``gamma = 1``.
 
         Args:
             feedback: ``fb``, the sum of the children's messages; shape and dtype of the value.
 
         Returns:
-            ``(1 - gamma) 0 + gamma fb``; the same shape and dtype.
+            ``(1 - gamma) 0 + gamma fb = fb``; the same shape and dtype.
         """
-        # At rate 1 without the product: it would round nothing, but has to be compiled.
-        is_one = isinstance(self.rate, float) and self.rate == 1
-        return feedback if is_one else (self.rate * feedback).astype(feedback.dtype)
+        return feedback
 
     def initial(self, value: Any) -> Neuron:
         """C1: ``x = mu``, ``e = 0``."""

@@ -17,7 +17,7 @@ def output() -> Console:
 
 
 def print_comparison(console: Console, comparison: lg.Comparison) -> None:
-    """Print one row per parameter, and the worst of each column; fits 80 columns."""
+    """Print one row per parameter, the worst of each column, and what makes them doubtful."""
     table = Table(
         title=f"Gradient by {comparison.rule.name} against backpropagation",
         caption=f"loss {float(comparison.value):.6g}",
@@ -40,3 +40,5 @@ def print_comparison(console: Console, comparison: lg.Comparison) -> None:
             f"{leaf.cosine:.6f}",
         )
     console.print(table)
+    for warning in comparison.warnings:
+        console.print(f"warning: {warning}")
