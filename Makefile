@@ -28,7 +28,7 @@ install = @$(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check wheel-test test-leaks test-oldest test-newest bench format clean
+.PHONY: help demo test check wheel-test test-matrix test-leaks test-oldest test-newest bench format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -60,6 +60,9 @@ check: $(VENV)/installed ## lint, check formatting, types, layers and size, and 
 wheel-test: $(VENV)/installed ## build the wheel, install it into an empty environment, import it
 	$(VENV)/bin/python -m pytest -m wheel tests/test_packaging.py
 
+test-matrix: $(VENV)/installed ## run every function under every rule and rewriting (hours)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) -m matrix $(ARGS)
+
 test-leaks: $(VENV)/installed ## run the tests marked "leaks" with JAX's tracer-leak checks on
 	JAX_CHECK_TRACER_LEAKS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -m leaks $(ARGS)
 
@@ -74,8 +77,9 @@ test-newest: ## run the tests on the newest JAX, with Python 3.13 or 3.12
 	$(call install,.venv-newest,--upgrade --upgrade-strategy eager -e '.[test]')
 	.venv-newest/bin/python -m pytest -n $(WORKERS) $(ARGS)
 
-bench: $(VENV)/installed ## measure Z-IL against jax.grad
+bench: $(VENV)/installed ## measure Z-IL against jax.grad, and a step of the other rules
 	$(VENV)/bin/python benchmarks/zil_vs_backprop.py $(ARGS)
+	$(VENV)/bin/python benchmarks/inference.py
 
 format: $(VENV)/installed ## format the code and mend what ruff can mend
 	$(VENV)/bin/ruff check --fix .

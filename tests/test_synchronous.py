@@ -93,7 +93,7 @@ def test_vmap_over_the_parameters_in_a_scan_of_training_steps(rule):
 
 @pytest.mark.parametrize("rule", RULES[:2], ids=repr)
 def test_rates_are_leaves(rule):
-    """A rule may be an argument of a compiled function; its rate may be swept and differentiated."""
+    """A rule may be an argument of a compiled function, its rate swept and differentiated."""
     args = draw()
 
     @jax.jit
@@ -206,7 +206,9 @@ def test_how_the_loop_is_compiled_does_not_matter(loop):
         return jnp.sum(h**2)
 
     generator = np.random.default_rng(1)
-    kernel, image = (jnp.asarray(generator.standard_normal(s)) for s in [(2, 2, 3, 3), (2, 2, 8, 8)])
+    kernel, image = (
+        jnp.asarray(generator.standard_normal(s)) for s in [(2, 2, 3, 3), (2, 2, 8, 8)]
+    )
     rule = lg.InferenceLearning(steps=7, rate=0.05, nudge=0.1)
     usual = jax.jit(lg.grad(loss, rule=rule))(kernel, image)
     other = lg.InferenceLearning(steps=7, rate=0.05, nudge=0.1, loop=loop)

@@ -1,5 +1,6 @@
 """Gradients by local learning rules on the computational graph of any JAX function."""
 
+from localgrad._engine import Loop
 from localgrad._inspect import (
     Audit,
     Comparison,
@@ -18,7 +19,6 @@ from localgrad._inspect import (
     record,
     vertex,
 )
-from localgrad._engine import Loop
 from localgrad._rules import (
     ZIL,
     ActivationRelaxation,

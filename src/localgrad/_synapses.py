@@ -34,6 +34,10 @@ class Synapses:
     Without decay ``W - psi`` then stays what it is; with decay (Kolen and Pollack) it shrinks by
     ``1 - learning rate * decay`` in each step of gradient descent, and psi becomes W.
 
+    Weights keep their twins through transposes, reshapes, slices, casts, masks and scaling, and in
+    scans, branches and checkpoints. What an index picks from a parameter counts as an activity (the
+    embedding of a token) if it is bent or meets another synapse in a product, else as a synapse.
+
     It is a pytree and may stand for a differentiated argument or for any part of one. The function
     gets `forward` in its place. `Backprop` sends its messages on the forward weights, whatever the
     backward weights are, so that `compare` measures the distance from true backpropagation.

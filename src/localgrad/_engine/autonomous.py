@@ -40,7 +40,9 @@ class Autonomous(Simulation):
     @property
     def steps(self) -> int:
         """Until the wave has passed the lowest synapse, and the waiting times."""
-        deepest = max((p.level for copies in levels(self.graph).values() for p in copies), default=0)
+        deepest = max(
+            (p.level for copies in levels(self.graph).values() for p in copies), default=0
+        )
         return self.rule.wait_before + 1 + deepest + 1 + self.rule.wait_after
 
     @property

@@ -70,6 +70,8 @@ class Simulation:
         levels: The longest path from each copy of a vertex to the loss.
     """
 
+    network: Network
+
     def __init__(self, rule: Any, problem: Problem) -> None:
         self.rule = rule
         self._build(problem, unrolled=False)
@@ -84,7 +86,7 @@ class Simulation:
         where = self.rule.derivatives
         gated = where != "everywhere"
         self.graph = problem.graph(opened=True, unrolled=unrolled, units=gated)
-        self.network: Network = Network(self.graph)
+        self.network = Network(self.graph)
         self.leaves = list(problem.leaves)
 
         def inputs(keep: bool) -> list[Any]:

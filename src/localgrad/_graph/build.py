@@ -81,7 +81,10 @@ def rooted(program: Program) -> Program:
     root = len(program.avals)
     return replace(
         program,
-        equations=(*program.equations, replace(copy, operands=(loss,), slots=(loss,), outputs=(root,))),
+        equations=(
+            *program.equations,
+            replace(copy, operands=(loss,), slots=(loss,), outputs=(root,)),
+        ),
         outputs=(root, *others),
         avals=(*program.avals, program.avals[loss]),
     )

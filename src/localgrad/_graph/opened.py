@@ -16,11 +16,13 @@ def opened(program: Program, unrolled: bool) -> Callable[..., list[Any]]:
 
     Checkpoints are inlined. Of a `cond` or `switch` every branch is computed and one is selected:
     values and gradients are those of the branch taken, also where another one would divide by zero.
-    An effect inside a branch (printing, a callback) happens only if the branch is taken. Loops stay
-    scans, with their bodies opened, unless `unrolled`.
+    An effect inside a branch (printing, a callback) happens only if the branch is taken: what is
+    left of the branching there is a `cond` around the effect alone, without a derivative. Loops
+    stay scans, with their bodies opened, unless `unrolled`.
 
-    Equations that cannot be opened stay: `while`, custom derivatives, the branches of
-    `lax.platform_dependent`, checkpoints that offload.
+    What cannot be opened stays: `while`, custom derivatives, the branches of
+    `lax.platform_dependent`, checkpoints that offload. A `while` inside a branch not taken runs on
+    operands of zeros; it has to end on those.
     """
     return lambda *inputs: Opened(unrolled).run(program, inputs)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from localgrad import _rules
 from localgrad._call import Signature, require
-from localgrad._engine import Simulation, Sweeping
+from localgrad._engine import Problem, Simulation, Sweeping
 from localgrad._graph import State, each
 from localgrad._inspect.followed import Found, Label
 from localgrad._inspect.labelled import labelled
@@ -210,10 +210,10 @@ def audit(
     * **local**: the update of a vertex depends on nothing but its own state, its parents', its
       children's, and on what a child itself reads; that of a parameter on its own, on the vertices
       that read it, and on what these read. Clocks count apart.
-    * **same weights**: on their way, errors are multiplied with weights that predictions use. With
+    * **weights**: on their way, errors are multiplied with weights that predictions use. With
       `Synapses` they meet the backward weights instead.
-    * **f' in messages**: what errors meet on their way from a vertex to its parent depends on the
-      parent's value: the child is nonlinear. **f' in updates**: what errors meet on their way into
+    * **f' sent**: what errors meet on their way from a vertex to its parent depends on the
+      parent's value: the child is nonlinear. **f' learned**: what errors meet on their way into
       the gradient of a parameter depends on this parameter.
     * **clock**: a vertex or a synapse reads a number that changes by itself (shared, or of its
       own), its level, or an order that is given from outside at each step.
@@ -223,7 +223,7 @@ def audit(
       Every different loop of steps is one, compared equation by equation. The *read-out* is one,
       if gradients are not simply what the synapses have collected in the steps. An order from
       outside that more than the loss obeys is another.
-    * **stored values**: a step or the read-out depends on values of the forward pass that the state
+    * **stored**: a step or the read-out depends on values of the forward pass that the state
       does not hold.
 
     `ZIL()` on events is audited by the clock, `Backprop` as the reverse sweep that it is, one visit
@@ -327,6 +327,9 @@ class Swept(NamedTuple):
 
 class Reverse(Sweeping):
     """Backpropagation: one sweep from the loss to the leaves, at the values of the forward pass."""
+
+    def __init__(self, rule: Any, problem: Problem) -> None:
+        super().__init__(rule, replace(problem, twins=()))  # it has no use for feedback weights
 
     def begin(self) -> Swept:
         return Swept(each(jnp.zeros_like, self.stored), [jnp.zeros_like(x) for x in self.leaves])
