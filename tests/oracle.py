@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import localgrad as lg
 from functions import Call, Case
@@ -19,6 +20,17 @@ TOLERANCE = {
     "bfloat16": 4 * float(jnp.finfo("bfloat16").eps),
 }
 """Largest relative difference of one leaf, ``max |a - b| / max |b|``; half precision: 4 ulp."""
+
+
+def sampled(rows: list[Any], every: int, first: int = 0) -> list[Any]:
+    """Parameters for pytest: one in so many is always run, the others in the full matrix only."""
+    return [
+        pytest.param(
+            *(row if isinstance(row, tuple) else (row,)),
+            marks=() if number % every == first else pytest.mark.matrix,
+        )
+        for number, row in enumerate(rows)
+    ]
 
 
 def numbers(leaf: Any) -> np.ndarray:

@@ -174,13 +174,15 @@ def view(graph: Graph, names: Sequence[str]) -> GraphView:
     places = levels(graph)
     known = standing(graph)
     flows: dict[Step, Flow] = {}
-    leaves = [Flow(frozenset([name]), frozenset()) for name in names]
+    # Behind the leaves stand feedback weights, which no error reaches.
+    others = [NOTHING] * (len(graph.inputs) - len(names))
+    leaves = [*(Flow(frozenset([name]), frozenset()) for name in names), *others]
     _follow(graph, leaves, {step: stands.name for step, stands in known.items()}, flows)
     vertices = tuple(
         _vertex(step, stands.name, stands.group, places[step], flows[step])
         for step, stands in known.items()
     )
-    learning = tuple(n for n, learns in zip(names, graph.learns, strict=True) if learns)
+    learning = tuple(n for n, learns in zip(names, graph.learns, strict=False) if learns)
     return GraphView(vertices, learning, {v.name: v for v in vertices})
 
 
