@@ -328,7 +328,7 @@ def layer_norm(draw):
     return Call(f, (draw(4), draw(4)), draw(3, 4))
 
 
-@case()
+@case(precision="float32")  # JAX computes its softmax in float32 whatever the arguments are
 def dot_product_attention(draw):
     def f(qkv):
         q, k, v = jnp.split(qkv, 3, axis=-1)

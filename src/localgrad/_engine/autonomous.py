@@ -1,4 +1,4 @@
-"""Simulation without any control: one dynamics for ever, in which the target appears at some time."""
+"""Simulation without control: one dynamics for ever, in which the target appears some time."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,17 +1,29 @@
 """A scan in a network: all of its iterations at once, wherever vertices cut its carries."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from localgrad._graph.stacked import Stacked
-from localgrad._graph.state import Kind, Meet, State, cut, is_answering
+from localgrad._graph.state import SILENT, Kind, Meet, State, cut, is_answering
 
 CUT = -1
 """Stands for "a vertex inside" among the positions of a body's inputs."""
+
+
+class Run(NamedTuple):
+    """What one evaluation of a scan is given: operands, held values, and how to go about it."""
+
+    consts: list[Any]
+    starts: list[Any]
+    xs: list[Any]
+    given: State | None
+    meet: Meet
+    kind: Kind
 
 
 class Iterations:
@@ -61,111 +73,79 @@ class Iterations:
         """The scan's outputs and the predictions inside."""
         consts, carries, xs = self.layout.inputs
         sliced = [kind.enter(x, self.layout.length) for x in operands[xs]]
+        run = Run(list(operands[consts]), list(operands[carries]), sliced, given, meet, kind)
         is_apart = meet is cut and not self._in_one_piece
-        run = self._at_once if is_apart else self._in_turn
-        final, ys, predictions = run(operands[consts], operands[carries], sliced, given, meet, kind)
+        final, ys, predictions = self._at_once(run) if is_apart else self._in_turn(run)
         return [*final, *map(kind.leave, ys)], predictions
 
-    def _in_turn(
-        self,
-        consts: Sequence[Any],
-        starts: Sequence[Any],
-        xs: Sequence[Any],
-        given: State | None,
-        meet: Meet,
-        kind: Kind,
-    ) -> tuple[Sequence[Any], Sequence[Any], State]:
+    def _in_turn(self, run: Run) -> tuple[Sequence[Any], Sequence[Any], State]:
+        """One iteration after the other."""
+
         def body(carry: Any, now: Any) -> tuple[Any, Any]:
-            x, held = now
-            heads, tails, predictions = self._one(consts, carry, x, held, meet, kind)
+            heads, tails, predictions = self._one(run, carry, *now)
             return heads, (tails, predictions)
 
+        now = (run.xs, run.given)
         final, (ys, predictions) = lax.scan(
-            body, list(starts), (list(xs), given), self.layout.length, self.layout.reverse
+            body, run.starts, now, self.layout.length, self.layout.reverse
         )
         return final, ys, predictions
 
-    def _at_once(
-        self,
-        consts: Sequence[Any],
-        starts: Sequence[Any],
-        xs: Sequence[Any],
-        given: State | None,
-        meet: Meet,
-        kind: Kind,
-    ) -> tuple[Sequence[Any], Sequence[Any], State]:
+    def _at_once(self, run: Run) -> tuple[Sequence[Any], Sequence[Any], State]:
+        """All iterations side by side."""
         length = self.layout.length
         axes = [None if stands else 0 for stands in self._stands]
-
-        def iteration(carry: Any, x: Any, held: Any) -> Any:
-            return self._one(consts, carry, x, held, meet, kind)
-
-        run = jax.vmap(iteration, in_axes=(axes, 0, 0), axis_size=length)
-        entering = self._unlived(consts, starts, xs, given, meet, kind)
+        every = jax.vmap(partial(self._one, run), in_axes=(axes, 0, 0), axis_size=length)
+        entering = self._unlived(run)
         for _ in range(self._rounds):
-            heads, _, _ = run(entering, list(xs), given)
+            heads, _, _ = every(entering, run.xs, run.given)
             entering = [
                 self._shifted(start, head) if lives else before
                 for start, head, before, lives in zip(
-                    starts, heads, entering, self._lives, strict=True
+                    run.starts, heads, entering, self._lives, strict=True
                 )
             ]
-        heads, ys, predictions = run(entering, list(xs), given)
+        heads, ys, predictions = every(entering, run.xs, run.given)
         last = 0 if self.layout.reverse else length - 1
         final = [
             start if stands else head[last]
-            for start, head, stands in zip(starts, heads, self._stands, strict=True)
+            for start, head, stands in zip(run.starts, heads, self._stands, strict=True)
         ]
         return final, ys, predictions
 
     def _one(
-        self,
-        consts: Sequence[Any],
-        carry: Sequence[Any],
-        x: Sequence[Any],
-        given: State | None,
-        meet: Meet,
-        kind: Kind,
+        self, run: Run, carry: Sequence[Any], x: Sequence[Any], given: State | None
     ) -> tuple[list[Any], list[Any], State]:
         """One iteration."""
         graph, (heads, tails) = self.network.graph, self.layout.outputs
-        values = kind.begin(graph, [*consts, *carry, *x])
-        predictions = self.network.run(values, given, meet, kind)
+        values = run.kind.begin(graph, [*run.consts, *carry, *x])
+        predictions = self.network.run(values, given, run.meet, run.kind)
         outputs = [values[o] for o in graph.outputs]
         return outputs[heads], outputs[tails], predictions
 
-    def _unlived(
-        self,
-        consts: Sequence[Any],
-        starts: Sequence[Any],
-        xs: Sequence[Any],
-        given: State | None,
-        meet: Meet,
-        kind: Kind,
-    ) -> list[Any]:
+    def _unlived(self, run: Run) -> list[Any]:
         """Every carry at every iteration; those that depend on vertices as they start."""
         wanted = [
             not lives and not stands
             for lives, stands in zip(self._lives, self._stands, strict=True)
         ]
-        still = jax.tree.map(lambda x: x[0], given)  # what these carries do not depend on
+        still = jax.tree.map(lambda x: x[0], run.given)  # what these carries do not depend on
 
         def body(carry: Any, x: Any) -> tuple[Any, Any]:
-            full = [
-                now if w else start for now, start, w in zip(carry, starts, wanted, strict=True)
-            ]
-            heads, _, _ = self._one(consts, full, x, still, meet, kind)
+            pairs = zip(carry, run.starts, wanted, strict=True)
+            heads, _, _ = self._one(run, [now if w else start for now, start, w in pairs], x, still)
             kept = [head if w else now for head, now, w in zip(heads, carry, wanted, strict=True)]
             return kept, carry
 
         length, reverse = self.layout.length, self.layout.reverse
-        moving = [start if w else jnp.zeros(()) for start, w in zip(starts, wanted, strict=True)]
-        passed = moving
+        passed = [start if w else SILENT for start, w in zip(run.starts, wanted, strict=True)]
         if any(wanted):
-            _, passed = lax.scan(body, moving, list(xs), length, reverse)
+            _, passed = lax.scan(body, passed, run.xs, length, reverse)
         return [
             before if w else start if stands else jnp.broadcast_to(start, (length, *start.shape))
-            for start, before, stands, w in zip(starts, passed, self._stands, wanted, strict=True)
+            for start, before, stands, w in zip(
+                run.starts, passed, self._stands, wanted, strict=True
+            )
         ]
 
     def _shifted(self, start: Any, exits: Any) -> Any:

@@ -1,8 +1,8 @@
 """The levelled network: relays delay every edge that would be shorter than the longest path.
 
 The relays of a vertex form one chain, a shift register `r` with `r_0 = x` one step ago. A child
-that is `k` levels nearer to the loss reads the vertex itself if `k = 1`, else relay `k - 2`. What is
-folded between vertices is computed for every level from which it is seen.
+that is `k` levels nearer to the loss reads the vertex itself if `k = 1`, else relay `k - 2`. What
+is folded between vertices is computed for every level from which it is seen.
 """
 
 from collections import defaultdict

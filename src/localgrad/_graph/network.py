@@ -29,7 +29,7 @@ from localgrad._graph.vertex import Values
 
 
 class Network:
-    """The vertices of a graph without conds and checkpoints, scans as stacks of their iterations."""
+    """The vertices of a graph without conds and checkpoints; scans are stacks of iterations."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
