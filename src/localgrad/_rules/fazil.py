@@ -163,9 +163,11 @@ class FaZIL(Rule):
 
     def initial(self, value: Any, prediction: Any) -> Neuron:
         """``e = mu - x``, exactly 0 after a forward sweep; nothing has fired."""
-        prediction = value if self.settle == "forward" else prediction
         no = jnp.zeros(value.shape, bool)
-        return Neuron(value, prediction - value, prediction, no, no, self.phi.initial(value))
+        error = prediction - value
+        if self.settle == "forward":  # also where both are infinite
+            error, prediction = jnp.zeros_like(value), value
+        return Neuron(value, error, prediction, no, no, self.phi.initial(value))
 
     def value(self, state: Neuron, stored: Any) -> Any:
         """The live value."""
