@@ -65,9 +65,9 @@ class Autonomous(Simulation):
         return state.neurons
 
     def step(self, state: Moment, outside: Any = True) -> Moment:
-        signals, root, pull = self._signals(state)
+        signals, root = self._signals(state)
         plastic = each(self.rule.plasticity, state.neurons, signals.errors)
-        learned, _ = pull((plastic, self.rule.plasticity(state.root, root.errors)))
+        learned = self._learned(state, (plastic, self.rule.plasticity(state.root, root.errors)))
         neurons = each(typed(self.rule.update), state.neurons, *signals, self._pulses(state))
         nudge = jnp.where(outside, self.seed, 0)
         return Moment(
@@ -86,22 +86,29 @@ class Autonomous(Simulation):
     def gradients(self, state: Moment) -> list[Any]:
         return self.shares(state.learned)
 
-    def _signals(self, state: Moment) -> tuple[Signals, Signals, Any]:
-        """What passes between the vertices, what the root sends, and the pull of both."""
+    def _signals(self, state: Moment) -> tuple[Signals, Signals]:
+        """What passes between the vertices, and what the root sees and sends."""
         values = each(self.rule.value, state.neurons, self.stored)
-        rest = self.messages[len(self.leaves) :]
         (predictions, loss), pull = jax.vjp(
-            lambda leaves, values: self.network.predict([*leaves, *rest], values, self.looped),
-            self.leaves,
-            values,
+            lambda values: self.network.predict(self.messages, values, self.looped), values
         )
         moved, root_moved = self.network.joined(each(_number, state.moved))
         predictions = each(_kept, predictions, state.neurons, moved)
         loss = _kept(loss, state.root, root_moved)
         errors = each(self.rule.error, state.neurons, predictions)
         root_error = state.root.error  # of the target alone: the loss has no other
-        _, feedback = pull((errors, root_error))
-        return Signals(predictions, errors, feedback), Signals(loss, root_error, None), pull
+        (feedback,) = pull((errors, root_error))
+        return Signals(predictions, errors, feedback), Signals(loss, root_error, None)
+
+    def _learned(self, state: Moment, plastic: tuple[State, Any]) -> Sequence[Any]:
+        """What every parameter's synapses read from the plastic errors."""
+        values = each(self.rule.learned, state.neurons, self.stored)
+        rest = self.synapses[len(self.leaves) :]
+        _, pull = jax.vjp(
+            lambda *leaves: self.network.predict([*leaves, *rest], values, self.looped),
+            *self.leaves,
+        )
+        return pull(plastic)
 
     def _pulses(self, state: Moment) -> State:
         """Of each vertex, whether any of its children is plastic now."""

@@ -88,7 +88,7 @@ class Network:
             if step in self.scans:
                 with step.equation.context():
                     outputs, predictions[key_of(step)] = self.scans[step](
-                        step.equation.read(values), held, meet, kind
+                        kind.read(step, values), held, meet, kind
                     )
             else:
                 outputs = kind.evaluate(step, values)

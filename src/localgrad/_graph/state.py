@@ -51,6 +51,10 @@ class Kind(Protocol):
         """The outputs of a step of one equation."""
         ...
 
+    def read(self, step: Any, values: Values) -> list[Any]:
+        """The operands of a scan."""
+        ...
+
     def enter(self, xs: Any, length: int) -> Any:
         """What a scan slices, with the iterations on its first axis."""
         ...
@@ -74,6 +78,9 @@ class Arrays:
         form = in_loop(equation.eqn) if self._loops and is_convolution(equation.eqn) else None
         return [form(*equation.read(values))] if form else step.evaluate(values)
 
+    def read(self, step: Any, values: Values) -> list[Any]:
+        return step.equation.read(values)
+
     def enter(self, xs: Any, length: int) -> Any:
         return xs
 
@@ -94,6 +101,10 @@ class Flags:
     def evaluate(self, step: Any, values: Values) -> Sequence[Any]:
         total = sum((values[slot] for slot in step.parents), SILENT)
         return [total] * len(step.equation.outputs)
+
+    def read(self, step: Any, values: Values) -> list[Any]:
+        operands = step.equation.operands
+        return [values[o] if isinstance(o, int) else SILENT for o in operands]
 
     def enter(self, xs: Any, length: int) -> Any:
         return jnp.broadcast_to(xs, (length, *jnp.shape(xs)))

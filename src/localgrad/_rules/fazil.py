@@ -23,6 +23,7 @@ class Neuron(NamedTuple):
 
     Attributes:
         value, error, prediction: As in inference learning.
+        seen: The value until the unit fired: what the synapses to the children learn from.
         phi: Where its synapses are plastic now.
         fired: Where they have been.
         memory: What phi remembers.
@@ -31,6 +32,7 @@ class Neuron(NamedTuple):
     value: Any
     error: Any
     prediction: Any
+    seen: Any
     phi: Any
     fired: Any
     memory: Any
@@ -167,7 +169,7 @@ class FaZIL(Rule):
         error = prediction - value
         if self.settle == "forward":  # also where both are infinite
             error, prediction = jnp.zeros_like(value), value
-        return Neuron(value, error, prediction, no, no, self.phi.initial(value))
+        return Neuron(value, error, prediction, value, no, no, self.phi.initial(value))
 
     def value(self, state: Neuron, stored: Any) -> Any:
         """The live value."""
@@ -179,6 +181,10 @@ class FaZIL(Rule):
         change = jnp.where(moved, prediction - state.prediction, 0)
         return jnp.where(state.fired, state.error, state.error + change)
 
+    def learned(self, state: Neuron, stored: Any) -> Any:
+        """The value until the unit fired: behind the wave it may overflow, and nobody reads it."""
+        return state.seen
+
     def plasticity(self, state: Neuron, error: Any) -> Any:
         """``phi * e``, what the synapses onto the vertex read at every step."""
         return jnp.where(state.phi, error, 0)
@@ -189,12 +195,15 @@ class FaZIL(Rule):
         """``x + e - fb``, and so ``e = fb``; held where the unit has fired."""
         moved = prediction != state.prediction
         phi, memory = self.phi(state.memory, feedback, moved, pulse)
+        value = jnp.where(state.fired, state.value, state.value + error - feedback)
         phi = phi & ~state.fired
+        fired = state.fired | phi
         return Neuron(
-            value=jnp.where(state.fired, state.value, state.value + error - feedback),
+            value=value,
             error=jnp.where(state.fired, state.error, feedback),
             prediction=prediction,
+            seen=jnp.where(fired, state.seen, value),
             phi=phi,
-            fired=state.fired | phi,
+            fired=fired,
             memory=memory,
         )
