@@ -213,3 +213,70 @@ def test_how_the_loop_is_compiled_does_not_matter(loop):
     usual = jax.jit(lg.grad(loss, rule=rule))(kernel, image)
     other = lg.InferenceLearning(steps=7, rate=0.05, nudge=0.1, loop=loop)
     assert_close(jax.jit(lg.grad(loss, rule=other))(kernel, image), usual, 1e-11)
+
+
+def perceptron(weights, x, y):
+    """Value nodes after the activation: messages and updates both have its derivative."""
+    for k, w in enumerate(weights[:-1]):
+        x = lg.vertex(jnp.tanh(x @ w), f"h{k}")
+    return 0.5 * jnp.sum((x @ weights[-1] - y) ** 2)
+
+
+def by_hand(weights, backward, x, y, in_messages, in_updates):
+    """Backpropagation with other weights on the way back, and with or without derivatives."""
+    values = [x]
+    for w in weights[:-1]:
+        values.append(jnp.tanh(values[-1] @ w))
+    error = values[-1] @ weights[-1] - y
+    gradients = [values[-1].T @ error]
+    message = error @ backward[-1].T
+    for k in reversed(range(len(weights) - 1)):
+        slope = 1 - values[k + 1] ** 2
+        gradients.insert(0, values[k].T @ (message * slope if in_updates else message))
+        message = (message * slope if in_messages else message) @ backward[k].T
+    return gradients
+
+
+def weights_and_data():
+    generator = np.random.default_rng(3)
+    sizes = [(4, 5), (5, 6), (6, 3)]
+    forward, backward = (
+        [jnp.asarray(0.5 * generator.standard_normal(s)) for s in sizes] for _ in range(2)
+    )
+    x, y = (jnp.asarray(generator.standard_normal(s)) for s in [(7, 4), (7, 3)])
+    return forward, backward, x, y
+
+
+RELAXED = (
+    lg.FixedPrediction(steps=2, rate=1.0),
+    lg.ActivationRelaxation(steps=2, rate=1.0),
+    lg.ActivationRelaxation(steps=1, rate=1.0, schedule="top-down"),
+    lg.ZIL(),
+    lg.ZIL(clock=True),
+    lg.FaZIL(),
+    lg.InferenceLearning(steps=400, rate=0.2, nudge=1e-6),
+)
+
+
+@pytest.mark.parametrize("rule", RELAXED, ids=repr)
+def test_feedback_weights_of_their_own(rule):
+    forward, backward, x, y = weights_and_data()
+    synapses = lg.Synapses(forward, backward)
+    got = jax.jit(lg.grad(perceptron, rule=rule))(synapses, x, y)
+    want = by_hand(forward, backward, x, y, True, True)
+    tolerance = 1e-4 if isinstance(rule, lg.InferenceLearning) else 1e-13
+    assert_close(got.forward, want, tolerance)
+    assert_equal(got.backward, got.forward)
+
+
+@pytest.mark.parametrize("where", ["parameters", "messages", "nowhere", "everywhere"])
+@pytest.mark.parametrize("rule", [*RELAXED[:3], RELAXED[-1]], ids=repr)
+def test_where_the_derivatives_of_units_are_used(rule, where):
+    forward, backward, x, y = weights_and_data()
+    rule = type(rule)(**(vars(rule) | {"derivatives": where}))
+    used = (where in ("everywhere", "messages"), where in ("everywhere", "parameters"))
+    tolerance = 1e-4 if isinstance(rule, lg.InferenceLearning) else 1e-13
+    got = jax.jit(lg.grad(perceptron, rule=rule))(forward, x, y)
+    assert_close(got, by_hand(forward, forward, x, y, *used), tolerance)
+    got = jax.jit(lg.grad(perceptron, rule=rule))(lg.Synapses(forward, backward), x, y)
+    assert_close(got.forward, by_hand(forward, backward, x, y, *used), tolerance)

@@ -71,8 +71,8 @@ class ValuePhi:
         phi(t) = |e(t - k)| <= threshold for k = 1..quiet,  |e(t)| > threshold,  mu(t) = mu(t - 1)
 
     It uses the unit's own recent past only. A reconstruction: the published formula of phi is not
-    available. Where the true error is exactly 0 (a dead ReLU, a readout of zeros) it fires late, on
-    some other change, and the update is wrong. *(ours)*
+    available. Where the true error is exactly 0 (a dead ReLU) it fires late, on some other change,
+    and the update is wrong, or never. *(ours)*
 
     Attributes:
         quiet: Q, the number of steps that the error must have been silent, at least 1.
