@@ -224,7 +224,7 @@ def _root(simulation: Simulation, state: Any, values: State) -> tuple[Any, Any]:
     """The loss that follows from the values, and the error of the root: how strongly it pulls."""
     _, loss = simulation.network.predict(simulation.messages, values, simulation.looped)
     if isinstance(simulation, Autonomous):
-        return loss, simulation.rule.error(state.root, loss)
+        return loss, state.root.error
     return loss, simulation.seed
 
 
