@@ -109,6 +109,16 @@ def test_compare_a_built_in_model(capsys):
     assert ".convolutions[0].weight" in printed
 
 
+def test_compare_tells_what_has_not_converged(capsys):
+    arguments = ["--hidden", "4", "--rule", "ar", "--steps", "3", "--rate", "0.5"]
+    assert run(["compare", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "3 steps, depth " in printed
+    assert "warning: " in printed
+    assert "part" in printed
+    assert max(map(len, printed.partition("warning")[0].splitlines())) <= 80
+
+
 @pytest.mark.usefixtures("user_module")
 def test_compare_the_users_function(capsys):
     assert run(["compare", "mine:problem", "--rule", "zil"]) == 0
