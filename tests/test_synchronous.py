@@ -69,6 +69,7 @@ def test_value_and_aux_are_those_of_the_function_and_jit_changes_nothing(rule):
     assert_close(jax.jit(gradient(rule))(*args), gradients, 1e-12)
 
 
+@pytest.mark.leaks
 @each_rule
 def test_vmap_over_the_parameters_in_a_scan_of_training_steps(rule):
     params, x, labels = draw()
