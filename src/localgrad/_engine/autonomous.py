@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from localgrad._engine.problem import Problem
-from localgrad._engine.simulation import Signals, Simulation, typed
-from localgrad._graph import State, each, levels
+from localgrad._engine.simulation import Signals, Simulation, fitted, typed
+from localgrad._graph import State, each
 
 
 class Moment(NamedTuple):
@@ -40,10 +40,7 @@ class Autonomous(Simulation):
     @property
     def steps(self) -> int:
         """Until the wave has passed the lowest synapse, and the waiting times."""
-        deepest = max(
-            (p.level for copies in levels(self.graph).values() for p in copies), default=0
-        )
-        return self.rule.wait_before + 1 + deepest + 1 + self.rule.wait_after
+        return self.rule.wait_before + 1 + self.depth + 1 + self.rule.wait_after
 
     @property
     def outside(self) -> Any:
@@ -67,7 +64,8 @@ class Autonomous(Simulation):
     def step(self, state: Moment, outside: Any = True) -> Moment:
         signals, root = self._signals(state)
         plastic = each(self.rule.plasticity, state.neurons, signals.errors)
-        learned = self._learned(state, (plastic, self.rule.plasticity(state.root, root.errors)))
+        _, pull = self.learning(state, self.looped)
+        learned = pull((plastic, self.rule.plasticity(state.root, root.errors)))
         neurons = each(typed(self.rule.update), state.neurons, *signals, self._pulses(state))
         nudge = jnp.where(outside, self.seed, 0)
         return Moment(
@@ -100,27 +98,17 @@ class Autonomous(Simulation):
         (feedback,) = pull((errors, root_error))
         return Signals(predictions, errors, feedback), Signals(loss, root_error, None)
 
-    def _learned(self, state: Moment, plastic: tuple[State, Any]) -> Sequence[Any]:
-        """What every parameter's synapses read from the plastic errors."""
-        values = each(self.rule.learned, state.neurons, self.stored)
-        rest = self.synapses[len(self.leaves) :]
-        _, pull = jax.vjp(
-            lambda *leaves: self.network.predict([*leaves, *rest], values, self.looped),
-            *self.leaves,
-        )
-        return pull(plastic)
-
     def _pulses(self, state: Moment) -> State:
         """Of each vertex, whether any of its children is plastic now."""
         raised = each(lambda n, shape: _number(_any(n.phi, shape)), state.neurons, self._copies)
         _, pull = jax.vjp(self.network.joined, raised)
         (pulses,) = pull((raised, _number(jnp.any(state.root.phi))))
-        return each(lambda pulse, neuron: _fitted(pulse > 0, neuron.phi), pulses, state.neurons)
+        return each(lambda pulse, neuron: fitted(pulse > 0, neuron.phi), pulses, state.neurons)
 
 
 def _kept(new: Any, neuron: Any, moved: Any) -> Any:
     """The new prediction if any parent has moved, else the old one."""
-    return jnp.where(_fitted(moved > 0, new), new, neuron.prediction)
+    return jnp.where(fitted(moved > 0, new), new, neuron.prediction)
 
 
 def _changed(old: Any, new: Any, copies: tuple[int, ...]) -> Any:
@@ -130,10 +118,6 @@ def _changed(old: Any, new: Any, copies: tuple[int, ...]) -> Any:
 def _any(flags: Any, copies: tuple[int, ...]) -> Any:
     """One flag for each copy of a vertex."""
     return jnp.any(flags, axis=tuple(range(len(copies), flags.ndim)))
-
-
-def _fitted(flag: Any, like: Any) -> Any:
-    return flag.reshape(flag.shape + (1,) * (like.ndim - flag.ndim))
 
 
 def _number(flag: Any) -> Any:

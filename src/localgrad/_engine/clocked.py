@@ -3,11 +3,10 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from localgrad._engine.problem import Problem
-from localgrad._engine.simulation import Simulation, typed
-from localgrad._graph import State, each, entries
+from localgrad._engine.simulation import Simulation, fitted, typed
+from localgrad._graph import State, each
 
 
 class Moment(NamedTuple):
@@ -22,12 +21,12 @@ class Clocked(Simulation):
 
     def __init__(self, rule: Any, problem: Problem) -> None:
         super().__init__(rule, problem)
-        self._fitted = each(_fitted, self.levels, self.stored)
+        self._fitted = each(fitted, self.levels, self.stored)
 
     @property
     def steps(self) -> int:
         """As many as there are levels."""
-        return max((int(np.max(x, initial=0)) for x in entries(self.levels)), default=0)
+        return self.depth
 
     def begin(self) -> Moment:
         return Moment(super().begin(), jnp.zeros((), jnp.int32))
@@ -50,8 +49,3 @@ class Clocked(Simulation):
 
         neurons = each(typed(update), state.neurons, *self.signals(state), self._fitted)
         return Moment(neurons, state.time + 1)
-
-
-def _fitted(level: Any, value: Any) -> Any:
-    """Levels with axes that fit those of the values."""
-    return level.reshape(level.shape + (1,) * (value.ndim - level.ndim))

@@ -1,5 +1,6 @@
 """A rule on a network: all vertices at once, step after step."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +11,7 @@ from jax import lax
 
 from localgrad._engine.loop import Loop
 from localgrad._engine.problem import Derivative, Problem
-from localgrad._graph import ARRAYS, Arrays, Levelled, Network, State, each, entries, needs_relays
+from localgrad._graph import ARRAYS, Arrays, Levelled, Network, State, each, entries
 from localgrad._jaxpr import hoisted
 
 
@@ -67,7 +68,6 @@ class Simulation:
         stored: The values of the forward pass.
         loss, aux: The outputs of the forward pass.
         seed: The error of the root, the nudge.
-        levels: The longest path from each copy of a vertex to the loss.
     """
 
     network: Network
@@ -75,12 +75,11 @@ class Simulation:
     def __init__(self, rule: Any, problem: Problem) -> None:
         self.rule = rule
         self._build(problem, unrolled=False)
-        if rule.levelled and needs_relays(self.graph):
+        if rule.levelled and self.network.needs_relays:
             self._build(problem, unrolled=True)
             self.network = Levelled(self.graph)
         (self.loss, *self.aux), self.stored = self.network.forward(self.messages)
         self.seed = jnp.ones_like(self.loss) * rule.nudge
-        self.levels = self.network.levels()
 
     def _build(self, problem: Problem, unrolled: bool) -> None:
         where = self.rule.derivatives
@@ -94,6 +93,16 @@ class Simulation:
 
         self.messages = inputs(where in ("everywhere", "messages"))
         self.synapses = inputs(where in ("everywhere", "parameters"))
+
+    @functools.cached_property
+    def levels(self) -> State:
+        """The longest path from each copy of a vertex to the loss; counted when first asked for."""
+        return self.network.levels()
+
+    @property
+    def depth(self) -> int:
+        """The deepest level of all."""
+        return max((int(np.max(level, initial=0)) for level in entries(self.levels)), default=0)
 
     @property
     def steps(self) -> int:
@@ -181,12 +190,17 @@ class Simulation:
 
     def gradients(self, state: Any) -> list[Any]:
         """What the synapses of every parameter have learned: their feedback over the nudge."""
+        predictions, pull = self.learning(state, ARRAYS)
+        return self.shares(pull((self.errors(state, predictions), self.seed)))
+
+    def learning(self, state: Any, kind: Arrays) -> tuple[State, Callable[..., Sequence[Any]]]:
+        """The predictions, and the pull of errors of vertices and root to the parameters."""
         values = each(self.rule.learned, self.neurons(state), self.stored)
         rest = self.synapses[len(self.leaves) :]
         (predictions, _), pull = jax.vjp(
-            lambda *leaves: self.network.predict([*leaves, *rest], values, ARRAYS), *self.leaves
+            lambda *leaves: self.network.predict([*leaves, *rest], values, kind), *self.leaves
         )
-        return self.shares(pull((self.errors(state, predictions), self.seed)))
+        return predictions, pull
 
     def shares(self, feedback: Sequence[Any]) -> list[Any]:
         """The feedback of the leaves in units of the loss."""
@@ -204,6 +218,11 @@ def typed(update: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda new, old: new.astype(old.dtype), update(state, *others), state)
 
     return typed_update
+
+
+def fitted(flag: Any, like: Any) -> Any:
+    """One number for each copy of a vertex, with axes that fit those of its values."""
+    return flag.reshape(flag.shape + (1,) * (like.ndim - flag.ndim))
 
 
 def max_of(numbers: State) -> Any:

@@ -2,7 +2,7 @@
 
 from localgrad._graph.build import Builder, Graph, rooted
 from localgrad._graph.levelled import Levelled
-from localgrad._graph.levels import Place, levels, needs_relays
+from localgrad._graph.levels import Place, levels
 from localgrad._graph.network import Network
 from localgrad._graph.state import ARRAYS, Arrays, State, each, entries
 from localgrad._graph.vertex import Container, Part, Step, Values, Wave
@@ -24,6 +24,5 @@ __all__ = [
     "each",
     "entries",
     "levels",
-    "needs_relays",
     "rooted",
 ]

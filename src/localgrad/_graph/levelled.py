@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from localgrad._graph.build import Graph
-from localgrad._graph.levels import levels
 from localgrad._graph.network import Network
 from localgrad._graph.state import ARRAYS, Kind, Meet, State, is_answering
 from localgrad._graph.vertex import Step, Values
@@ -29,14 +28,15 @@ class Levelled(Network):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
-        places = levels(graph)
         vertices = [step for step in graph.steps if step.is_vertex]
-        self._level = {slot: places[step][0].level for step in vertices for slot in step.wanted}
+        self._level = {
+            slot: self.places[step][0].level for step in vertices for slot in step.wanted
+        }
         self._relays = {
-            slot: places[step][0].relays
+            slot: self.places[step][0].relays
             for step in filter(is_answering, vertices)
             for slot in step.wanted
-            if places[step][0].relays
+            if self.places[step][0].relays
         }
         self._seen = self._sightings()
 

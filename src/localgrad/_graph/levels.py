@@ -100,8 +100,3 @@ def _enter(part: Part, outputs: Sequence[Reach | None], places: Places) -> list[
         sent += [(part.operands[k], r) for k, r in enumerate(inputs) if k not in carries]
     sent += zip(part.operands[part.carries], outer, strict=False)
     return [(slot, r) for slot, r in sent if r]
-
-
-def needs_relays(graph: Graph) -> bool:
-    """Whether any edge spans more than one level."""
-    return any(place.relays for copies in levels(graph).values() for place in copies)

@@ -5,6 +5,7 @@ that it holds takes its place, so that no prediction depends on another. The ord
 the cut graph is therefore the set of all local feedbacks, and nothing else.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from localgrad._graph.build import Graph
 from localgrad._graph.iterations import Iterations
-from localgrad._graph.levels import levels
+from localgrad._graph.levels import Places, levels
 from localgrad._graph.stacked import Stacked
 from localgrad._graph.state import (
     ARRAYS,
@@ -39,6 +40,16 @@ class Network:
             if isinstance(step, Stacked)
         }
 
+    @functools.cached_property
+    def places(self) -> Places:
+        """Where the copies of every vertex stand."""
+        return levels(self.graph)
+
+    @property
+    def needs_relays(self) -> bool:
+        """Whether any edge spans more than one level."""
+        return any(place.relays for copies in self.places.values() for place in copies)
+
     @property
     def is_empty(self) -> bool:
         """Whether there is no vertex, here or inside of a scan."""
@@ -51,7 +62,7 @@ class Network:
 
         Copies that cannot reach the loss have level -1.
         """
-        return self._levels(levels(self.graph), (), ())
+        return self._levels(self.places, (), ())
 
     def forward(self, inputs: Sequence[Any]) -> tuple[list[Any], State]:
         """The outputs of the program, and the values of all vertices: each is its prediction."""
@@ -99,7 +110,7 @@ class Network:
                     values[slot] = meet(values[slot], given[slot] if given else None)
         return predictions
 
-    def _levels(self, places: Any, lengths: tuple[int, ...], flips: tuple[int, ...]) -> State:
+    def _levels(self, places: Places, lengths: tuple[int, ...], flips: tuple[int, ...]) -> State:
         found: State = {}
         for step in self.graph.steps:
             if step in self.scans:

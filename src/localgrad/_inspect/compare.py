@@ -177,7 +177,7 @@ def _stepwise(rule: Any, call: Call, static: dict[str, Any]) -> Any:
     state, steps = simulation.relaxed(simulation.begin())
     graph = call.problem.graph()
     found = spots(simulation, graph)
-    static["depth"] = max((level for spot in found for level in spot.levels(simulation)), default=0)
+    static["depth"] = simulation.depth
     static["vertices"] = tuple(spot.name for spot in found)
     static["top_down"] = isinstance(simulation, Sweeping)
     signals = simulation.signals(state)

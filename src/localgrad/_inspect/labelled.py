@@ -29,14 +29,13 @@ from localgrad._inspect.followed import (
     called,
     integers,
 )
-from localgrad._inspect.graph import view
+from localgrad._inspect.graph import label_of, view
 from localgrad._jaxpr import (
     Equation,
     Program,
     flatten,
     is_elementwise,
     is_loop,
-    is_mark,
     is_wiring,
     loop_layout,
     opened_inside,
@@ -83,7 +82,7 @@ def labelled(
         found.vertices = list(dict.fromkeys(places.values()))
 
         known: Any = copy(plain)
-        for name, value in vars(plain).items():
+        for name, value in (vars(plain) | {"levels": plain.levels}).items():
             if name == "stored":
                 known.stored = labels.all_of(value, "stored", places)
             elif _is_static(value, plain.stored):
@@ -183,9 +182,7 @@ def _places(network: Network) -> dict[Path, str]:
     places: dict[Path, str] = {}
 
     def name_of(step: Step) -> str:
-        eqn = step.equation.eqn
-        base = "loss" if step.is_root else str(eqn.primitive)
-        base = eqn.params["name"] if is_mark(eqn) else base
+        base = label_of(step)
         count[base] += 1
         return f"{base}.{count[base]}" if count[base] > 1 else base
 

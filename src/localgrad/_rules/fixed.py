@@ -5,15 +5,7 @@ from typing import Any, ClassVar, final
 import jax.numpy as jnp
 
 from localgrad._engine import Loop, Synchronous
-from localgrad._rules.rule import (
-    Derivatives,
-    Real,
-    Rule,
-    check_choice,
-    check_count,
-    check_positive,
-    learning_rule,
-)
+from localgrad._rules.rule import Derivatives, Real, Rule, check_relaxing, learning_rule
 
 
 @final
@@ -67,9 +59,7 @@ class FixedPrediction(Rule):
     loop: Loop = Loop()
 
     def __post_init__(self) -> None:
-        check_count(self, "steps")
-        check_positive(self, "rate", "nudge")
-        check_choice(self, derivatives=Derivatives)
+        check_relaxing(self)
 
     def initial(self, value: Any) -> Any:
         """``e = 0``; the error is the whole state."""

@@ -5,15 +5,7 @@ from typing import Any, ClassVar, NamedTuple, final
 import jax.numpy as jnp
 
 from localgrad._engine import Loop, Synchronous
-from localgrad._rules.rule import (
-    Derivatives,
-    Real,
-    Rule,
-    check_choice,
-    check_count,
-    check_positive,
-    learning_rule,
-)
+from localgrad._rules.rule import Derivatives, Real, Rule, check_relaxing, learning_rule
 
 
 class Neuron(NamedTuple):
@@ -88,9 +80,7 @@ class InferenceLearning(Rule):
     loop: Loop = Loop()
 
     def __post_init__(self) -> None:
-        check_count(self, "steps")
-        check_positive(self, "rate", "nudge")
-        check_choice(self, derivatives=Derivatives)
+        check_relaxing(self)
 
     def initial(self, value: Any) -> Neuron:
         """``x = mu``, ``e = 0``."""

@@ -11,8 +11,7 @@ from localgrad._rules.rule import (
     Rule,
     check,
     check_choice,
-    check_count,
-    check_positive,
+    check_relaxing,
     learning_rule,
 )
 
@@ -94,10 +93,8 @@ class ActivationRelaxation(Rule):
     loop: Loop = Loop()
 
     def __post_init__(self) -> None:
-        check_count(self, "steps")
-        check_positive(self, "rate", "nudge")
-        check_choice(self, start=Start, schedule=Schedule, derivatives=Derivatives)
-        check_choice(self, unfrozen=Unfrozen)
+        check_relaxing(self)
+        check_choice(self, start=Start, schedule=Schedule, unfrozen=Unfrozen)
         in_sweeps = self.schedule == "top-down" and (self.levelled or self._uses("relaxation"))
         do = "use schedule='together', or neither levelled nor unfrozen relaxation."
         check(self, "schedule", not in_sweeps, do)

@@ -86,6 +86,13 @@ def check_positive(rule: Any, *names: str) -> None:
         check(rule, name, not is_known or value > 0, "pass a number greater than 0.")
 
 
+def check_relaxing(rule: Any) -> None:
+    """The fields that rules with steps of a relaxation share."""
+    check_count(rule, "steps")
+    check_positive(rule, "rate", "nudge")
+    check_choice(rule, derivatives=Derivatives)
+
+
 def check_choice(rule: Any, **choices: Any) -> None:
     """A field is one of the values of a `Literal`."""
     for name, choice in choices.items():
@@ -102,5 +109,6 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_positive",
+    "check_relaxing",
     "learning_rule",
 ]
