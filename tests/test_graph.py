@@ -240,6 +240,41 @@ def test_shapes_are_enough_and_the_table_prints():
     assert max(map(len, text.splitlines())) < 140
 
 
+def test_groups_are_runs_of_neighbours_under_one_scope():
+    def block(x, w):
+        with jax.named_scope("block"):
+            with jax.named_scope("inner"):
+                x = jnp.tanh(x @ w)
+            return jax.vmap(jnp.sin)(x)
+
+    def f(w, xs):
+        def body(x, shift):
+            with jax.named_scope("cell"):
+                x = jnp.tanh(x @ w)
+            return x + shift, None
+
+        x, _ = jax.lax.scan(body, xs[0], xs)
+        return jnp.sum(block(jnp.exp(block(x, w)), w))
+
+    view = lg.graph(jax.checkpoint(f))(W, jnp.ones((4, len(W))))
+    *groups, of_loss = view.groups.values()
+    assert of_loss == ()
+    assert {path[0] for path in groups} == {"checkpoint"}
+    assert [path[1:] for path in groups] == [
+        ("scan x 4", "cell"),
+        ("scan x 4", "cell"),
+        ("scan x 4",),
+        ("block", "inner"),
+        ("block", "inner"),
+        ("block",),
+        (),
+        ("block 2", "inner"),
+        ("block 2", "inner"),
+        ("block 2",),
+        (),
+    ]
+
+
 @pytest.mark.parametrize("f", [residual_net, marked])
 def test_the_wave_visits_each_level_once(f):
     graph = graph_of(f, [W] * 3, X)

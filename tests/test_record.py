@@ -152,6 +152,7 @@ def test_vertices_have_the_names_of_the_graph(name):
     made = {n for n in (*exact.names, *wave.names) if n.startswith("select_n")}
     relays = {n for n in wave.names if n.endswith(".relays")}
     names = {v.name for v in view.vertices}
+    assert exact.graph == wave.graph == view
     assert set(exact.names) - made == set(wave.names) - relays - made == names
     assert bool(relays) == bool(view.relays) == (name in ("residual", "opposite", "branched"))
     assert bool(made) == (name == "branched")  # the choice between its branches

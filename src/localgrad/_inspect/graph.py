@@ -10,6 +10,7 @@ import jax
 from localgrad._call import Signature
 from localgrad._graph import Container, Graph, Part, Place, Step, levels
 from localgrad._graph.stacked import Stacked
+from localgrad._inspect.groups import numbered, scope_of
 from localgrad._inspect.table import short, table
 from localgrad._jaxpr import holds_code, is_mark, is_wiring, located_at, located_in
 from localgrad._rules import Backprop
@@ -92,6 +93,16 @@ class GraphView:
             for parent in child.parents
             if parent in once
         )
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """What each vertex folds into, outermost first: scans and branches, then named scopes.
+
+        A group is a run of neighbours in the order of computation. One that is left and entered
+        again has a number, ``"block 2"``.
+        """
+        paths = numbered((*v.group, *scope_of(v.scope)) for v in self.vertices)
+        return {v.name: path for v, path in zip(self.vertices, paths, strict=True)}
 
     def __getitem__(self, name: str) -> Vertex:
         """The vertex of this name."""

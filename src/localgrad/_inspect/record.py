@@ -13,6 +13,7 @@ from localgrad._call import Call, Signature, require
 from localgrad._engine import Autonomous, Clocked, Problem, Simulation, Synchronous
 from localgrad._graph import Graph, State, each, entries
 from localgrad._inspect.compiled import compiled
+from localgrad._inspect.graph import view
 from localgrad._inspect.recording import NEVER, Recording, VertexRecording, nearest
 from localgrad._inspect.spots import Spot, not_finite, root_of, spots, values_of
 from localgrad._jaxpr import hoisted
@@ -89,7 +90,7 @@ def record(
 
         def run(call: Call) -> tuple[Recording, list[Any], Sequence[Any]]:
             calls.append(call)
-            return _Film(stepwise, call.problem, every, only).shot()
+            return _Film(stepwise, call, every, only).shot()
 
         recording, aux, gradients = compiled(signature, args, kwargs, run)
         call = calls[-1]
@@ -111,17 +112,18 @@ class _Frame(NamedTuple):
 class _Film:
     """A simulation in front of a camera."""
 
-    def __init__(self, rule: Any, problem: Problem, every: int, only: Only) -> None:
-        self._simulation: Simulation = rule.engine.simulation(rule, problem)
+    def __init__(self, rule: Any, call: Call, every: int, only: Only) -> None:
+        self._simulation: Simulation = rule.engine.simulation(rule, call.problem)
         self._every = every
-        graph = problem.graph()
+        graph = call.problem.graph()
+        self._view = view(graph, call.names)
         self._all, self._root = spots(self._simulation, graph), root_of(graph)
         self._watched = (*(spot.name for spot in self._all), self._root)
         self._chosen = _chosen(only, self._watched)
         self._recorded = [spot for spot in self._all if spot.name in self._chosen]
         # Rules that tell by themselves when a synapse learns. With the others all do at the end.
         self._tells = isinstance(self._simulation, Clocked | Autonomous)
-        self._exact = {} if self._tells else _exact(problem, graph, self._simulation.seed)
+        self._exact = {} if self._tells else _exact(call.problem, graph, self._simulation.seed)
 
     def shot(self) -> tuple[Recording, list[Any], Sequence[Any]]:
         """The recording, still without auxiliary output and gradients, and these two."""
@@ -150,6 +152,7 @@ class _Film:
             first_not_finite=first,
             rule=simulation.rule.name,
             names=tuple(name for name, _, _ in seen),
+            graph=self._view,
             _watched=self._watched,
         )
         return recording, simulation.aux, simulation.gradients(state)

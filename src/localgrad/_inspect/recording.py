@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from localgrad._inspect.graph import GraphView
 from localgrad._inspect.table import table
 
 NEVER = -1
@@ -61,7 +62,7 @@ class VertexRecording:
     data_fields=[
         "times", "loss", "energy", "gradients", "value", "aux", "vertices", "first_not_finite",
     ],
-    meta_fields=["rule", "names", "_watched"],
+    meta_fields=["rule", "names", "graph", "_watched"],
 )  # fmt: skip
 @dataclass(frozen=True, repr=False)
 class Recording:
@@ -86,6 +87,8 @@ class Recording:
         names: The names of the recorded vertices, those of `localgrad.graph`, in the order of
             computation. A chain of relays is ``name.relays``, one copy per relay; the last is the
             loss.
+        graph: The function's graph, as `localgrad.graph` returns it: parents, source lines, scopes.
+            Relays, and the choice between opened branches, are not in it.
     """
 
     times: jax.Array
@@ -98,6 +101,7 @@ class Recording:
     first_not_finite: jax.Array
     rule: str
     names: tuple[str, ...]
+    graph: GraphView
     _watched: tuple[str, ...]
 
     def __getitem__(self, name: str) -> VertexRecording:
