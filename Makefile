@@ -28,7 +28,8 @@ install = @$(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check wheel-test test-matrix test-leaks test-oldest test-newest bench format clean
+.PHONY: help demo test check wheel-test test-matrix test-leaks test-oldest test-newest bench \
+    gallery format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -36,6 +37,14 @@ help: ## list the targets
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(call make_venv,$(PYTHON),$(VENV))
 	$(call install,$(VENV),-c $(CONSTRAINTS) -e '.[dev]')
+	@touch $@
+
+# The wave page is tested in a browser: the one that is there, or else Playwright's own.
+$(VENV)/browser: $(VENV)/installed
+	@test -n "$$CHROMIUM" || command -v chromium >/dev/null || \
+	    command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	    $(VENV)/bin/playwright install chromium >/dev/null 2>&1 || \
+	    echo "There is no Chromium, and none could be fetched: the tests of the page are skipped."
 	@touch $@
 
 .venv-oldest/installed: pyproject.toml constraints-oldest.txt
@@ -46,7 +55,7 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 demo: $(VENV)/installed ## train a classifier of digits with Z-IL and compare it with backpropagation
 	$(VENV)/bin/localgrad train $(ARGS)
 
-test: $(VENV)/installed ## run the tests (ARGS="-k name" selects)
+test: $(VENV)/browser ## run the tests (ARGS="-k name" selects)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(VENV)/installed ## lint, check formatting, types, layers and size, and test the wheel
@@ -59,6 +68,9 @@ check: $(VENV)/installed ## lint, check formatting, types, layers and size, and 
 
 wheel-test: $(VENV)/installed ## build the wheel, install it into an empty environment, import it
 	$(VENV)/bin/python -m pytest -m wheel tests/test_packaging.py
+
+gallery: $(VENV)/installed ## draw the figures of docs/gallery from real recordings (minutes)
+	$(VENV)/bin/python docs/gallery/gallery.py $(ARGS)
 
 test-matrix: $(VENV)/installed ## run every function under every rule and rewriting (hours)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) -m matrix $(ARGS)

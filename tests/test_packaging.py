@@ -17,8 +17,8 @@ import localgrad as lg
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "src" / "localgrad"
-OUTSIDE_THE_LIBRARY = {"cli", "experiments", "__main__.py"}
-MAX_LINES_OF_CODE = 4500
+OUTSIDE_THE_LIBRARY = {"cli", "experiments", "plot", "__main__.py"}
+MAX_LINES_OF_CODE = 5000
 MAX_LINES_OF_A_FILE = 300
 
 
@@ -33,14 +33,6 @@ def lines_of_code(source):
     return logical - docstrings
 
 
-def library_files():
-    return [
-        path
-        for path in sorted(LIBRARY.rglob("*.py"))
-        if path.relative_to(LIBRARY).parts[0] not in OUTSIDE_THE_LIBRARY
-    ]
-
-
 def test_lines_of_code_are_logical_lines():
     source = (
         '"""Doc\nstring."""\n\n# comment\nx = (\n    1,  # one\n\n    2,\n)\nif x:\n    y = x\n'
@@ -49,8 +41,10 @@ def test_lines_of_code_are_logical_lines():
 
 
 def test_the_library_stays_small():
-    counts = {str(p.relative_to(LIBRARY)): lines_of_code(p.read_text()) for p in library_files()}
-    assert sum(counts.values()) < MAX_LINES_OF_CODE, counts
+    files = {path.relative_to(LIBRARY): path for path in LIBRARY.rglob("*.py")}
+    counts = {name: lines_of_code(path.read_text()) for name, path in files.items()}
+    library = [n for name, n in counts.items() if name.parts[0] not in OUTSIDE_THE_LIBRARY]
+    assert sum(library) < MAX_LINES_OF_CODE, sum(library)
     assert max(counts.values()) <= MAX_LINES_OF_A_FILE, counts
 
 
