@@ -7,7 +7,6 @@ The setting is the published one: weights N(0, .05^2), zero biases, batches of 6
 """
 
 import argparse
-import gzip
 import itertools
 import sys
 import time
@@ -20,7 +19,7 @@ import numpy as np
 from jax import lax
 
 import localgrad as lg
-from localgrad.experiments.data import load_digits
+from localgrad.experiments.data import load
 from zil_vs_backprop import markdown, print_environment
 
 HIDDEN, CLASSES, BATCH, RATE = (300, 300, 100), 10, 64, 5e-4
@@ -40,24 +39,15 @@ VARIANTS = {
 }
 
 
-def digits(seed: int) -> list[np.ndarray]:
-    """Training and test images, flat and in [0, 1], with their labels."""
-    data = load_digits(seed)
-    images = [x.reshape(len(x), -1) for x in (data.train_images, data.test_images)]
-    return [images[0], data.train_labels, images[1], data.test_labels]
-
-
-def mnist(folder: Path) -> list[np.ndarray]:
-    """The same of the four IDX files of MNIST, gzipped."""
-
-    def read(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8)[header:]
-
-    parts = []
-    for name in ("train", "t10k"):
-        images = read(f"{name}-images-idx3-ubyte.gz", 16).reshape(-1, 784)
-        parts += [images.astype(np.float32) / 255, read(f"{name}-labels-idx1-ubyte.gz", 8)]
-    return parts
+def pictures(folder: Path | None, seed: int) -> list[np.ndarray]:
+    """Training and test images, flat and in [0, 1], with their labels: of MNIST, or the digits."""
+    data = load("mnist", folder) if folder else load("digits", seed=seed)
+    scale = 255 if folder else 1
+    train, test = (
+        x.reshape(len(x), -1).astype(np.float32) / scale
+        for x in (data.train_inputs, data.test_inputs)
+    )
+    return [train, data.train_labels, test, data.test_labels]
 
 
 def network(params, x, unit):
@@ -102,7 +92,7 @@ def accuracy(data: list, unit, rule: lg.Rule, learns: bool | None, seed: int, ep
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four gzipped IDX files")
+    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four IDX files")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
@@ -112,7 +102,7 @@ def main() -> None:
         for title, unit in UNITS.items():
             start, found = time.perf_counter(), []
             for seed in range(args.seeds):
-                data = mnist(args.mnist) if args.mnist else digits(seed)
+                data = pictures(args.mnist, seed)
                 found.append(100 * accuracy(data, unit, rule, learns, seed, args.epochs))
             cells.append(f"{np.mean(found):.1f} ({min(found):.1f} to {max(found):.1f})")
             took = time.perf_counter() - start

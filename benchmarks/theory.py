@@ -6,7 +6,6 @@ is shown with the least and the largest. Everything in float64 unless it says ot
 """
 
 import argparse
-import gzip
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -19,6 +18,7 @@ import numpy as np
 from jax import lax
 
 import localgrad as lg
+from localgrad.experiments.data import load
 from zil_vs_backprop import markdown, print_environment, report
 
 Network = tuple[list, jax.Array, jax.Array]
@@ -332,10 +332,8 @@ def published(folder: Path | None) -> Network:
         images = generator.random((64, 784)) * (generator.random((64, 784)) < 0.2)
         labels = generator.integers(0, 10, 64)
     else:
-        pixels = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())[16:]
-        images = np.frombuffer(pixels, np.uint8).reshape(-1, 784)[:64] / 255
-        marks = gzip.decompress((folder / "train-labels-idx1-ubyte.gz").read_bytes())[8:]
-        labels = np.frombuffer(marks, np.uint8)[:64]
+        data = load("mnist", folder)
+        images, labels = data.train_inputs[:64].reshape(64, 784) / 255, data.train_labels[:64]
     return weights, jnp.asarray(images), jnp.eye(10)[labels]
 
 
@@ -355,7 +353,7 @@ def starts(folder: Path | None) -> Rows:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mnist", type=Path, help="folder of MNIST's gzipped files")
+    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four IDX files")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     print("# The numbers of the theory")

@@ -1,15 +1,13 @@
-"""Data, models and training."""
+"""Training."""
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import localgrad as lg
-from localgrad.experiments.data import batch_indices, load_digits, steps_per_epoch
-from localgrad.experiments.models import MODELS, build
+from localgrad.experiments import training
 from localgrad.experiments.training import Config, DivergedError, Trainer
 
 QUICK = Config(hidden=(32,), epochs=2, batch_size=128)
@@ -23,69 +21,66 @@ def assert_same_arrays(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_digits_are_split_by_class_and_by_seed():
-    digits, again, other = load_digits(0), load_digits(0), load_digits(1)
-    assert digits.train_images.shape == (1437, 1, 8, 8)
-    assert digits.test_images.shape == (360, 1, 8, 8)
-    assert digits.train_images.dtype == np.float32
-    assert digits.train_labels.dtype == np.int32
-    assert digits.train_images.min() == 0
-    assert digits.train_images.max() == 1
-    counts = np.bincount(digits.test_labels)
-    assert counts.min() >= 34
-    assert counts.max() <= 38
-    assert_same_arrays(dataclasses.astuple(digits), dataclasses.astuple(again))
-    assert (digits.test_images != other.test_images).any()
-
-
-def test_batches_are_a_pure_function_of_seed_and_step():
-    forward = [batch_indices(3, step, 100, 30) for step in range(9)]
-    backward = [batch_indices(3, step, 100, 30) for step in reversed(range(9))]
-    assert_same_arrays(forward, backward[::-1])
-    epoch = np.concatenate(forward[:3])
-    assert len(set(epoch)) == 90
-    assert (forward[0] != forward[3]).any()
-    assert (forward[0] != batch_indices(4, 0, 100, 30)).any()
-
-
-@pytest.mark.parametrize("size", [0, -1, 101])
-def test_batches_that_cannot_be_drawn(size):
-    with pytest.raises(ValueError, match="choose a batch size from 1 to 100"):
-        steps_per_epoch(100, size)
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("hidden", [(), (8, 8, 8)])
-def test_models_map_images_to_logits(name, hidden):
-    model = build(name, hidden, seed=0)
-    images = jax.ShapeDtypeStruct((5, 1, 8, 8), jnp.float32)
-    logits = jax.eval_shape(model.apply, model.params, images)
-    assert logits.shape == (5, 10)
-    assert logits.dtype == jnp.float32
-    assert_same_arrays(model.params, build(name, hidden, seed=0).params)
+@pytest.fixture(scope="module")
+def tale(tmp_path_factory):
+    """A text in which every character but one tells the next one."""
+    path = tmp_path_factory.mktemp("text") / "tale.txt"
+    path.write_text("the wave of errors runs back. " * 100)
+    return path
 
 
 @pytest.mark.parametrize(
-    ("name", "hidden", "message"),
+    ("name", "hidden"),
     [
-        ("perceptron", (), "no model 'perceptron'"),
-        ("mlp", (8, 0), "must be positive"),
-        ("residual", (6,), "channels that 4 divides"),
+        ("mlp", (32,)),
+        ("cnn", (8, 8)),
+        ("gru", (32,)),
+        ("decoder", (64,)),
+        pytest.param("residual", (8, 8), marks=pytest.mark.matrix),
+        pytest.param("transformer", (64,), marks=pytest.mark.matrix),
     ],
 )
-def test_models_that_cannot_be_built(name, hidden, message):
-    with pytest.raises(ValueError, match=message):
-        build(name, hidden, seed=0)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_learns_and_agrees_with_backpropagation(name):
-    hidden = (8, 8) if name in ("cnn", "residual") else (32,)
-    trainer = Trainer(Config(model=name, hidden=hidden, epochs=2, learning_rate=1e-2))
+def test_models_learn_and_agree_with_backpropagation(name, hidden, tale):
+    data, epochs = (f"text:{tale}", 12) if name == "decoder" else ("digits", 2)
+    config = Config(name, hidden=hidden, epochs=epochs, learning_rate=1e-2, data=data)
+    trainer = Trainer(dataclasses.replace(config, batch_size=16 if name == "decoder" else 32))
     assert trainer.compare(trainer.model.params).max_rel <= 5e-6
     losses = [metrics.loss for metrics in trainer.train()]
     assert len(losses) == trainer.total_steps
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10])
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [lg.InferenceLearning(), lg.FixedPrediction(), lg.ActivationRelaxation(), lg.FaZIL()],
+    ids=lambda rule: rule.name,
+)
+def test_every_rule_trains_with_its_own_settings(rule):
+    metrics = trained(dataclasses.replace(QUICK, rule=rule, epochs=4, learning_rate=1e-2))
+    assert metrics.accuracy > 0.85
+
+
+@pytest.mark.parametrize("loss", ["squared", "squared-softmax"])
+def test_other_losses_train(loss):
+    metrics = trained(dataclasses.replace(QUICK, loss=loss, epochs=4, learning_rate=1e-2))
+    assert metrics.accuracy > 0.7
+
+
+def test_the_vertices_can_be_chosen():
+    quick = dataclasses.replace(QUICK, rule=lg.FixedPrediction(steps=20, rate=1.0))
+    marked, elementary = (
+        Trainer(dataclasses.replace(quick, vertices=vertices)) for vertices in (None, "elementary")
+    )
+    depths = [t.compare(t.model.params).depth for t in (marked, elementary)]
+    assert depths[0] == 1
+    assert depths[1] > 4
+
+
+def test_a_large_test_set_is_evaluated_in_parts(monkeypatch):
+    trainer = Trainer(QUICK)
+    at_once = trainer.accuracy(trainer.model.params)
+    monkeypatch.setattr(training, "EVALUATED", 101)
+    assert trainer.accuracy(trainer.model.params) == at_once
 
 
 def test_training_is_deterministic_from_the_seed():
@@ -126,7 +121,8 @@ def test_a_loss_that_is_not_finite_ends_the_training():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"seed": -1}, {"batch_size": 0}]
+    "wrong",
+    [{"epochs": 0}, {"learning_rate": 0.0}, {"seed": -1}, {"batch_size": 0}, {"loss": "absolute"}],
 )
 def test_configurations_that_make_no_sense(wrong):
     with pytest.raises(ValueError, match=r"must|choose"):

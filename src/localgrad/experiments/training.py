@@ -1,4 +1,4 @@
-"""Training a digits classifier with a learning rule: steps, evaluation, timing, comparison."""
+"""Training a classifier with a learning rule: steps, evaluation, timing, comparison."""
 
 import math
 import statistics
@@ -15,15 +15,18 @@ from jax import Array
 from jax.typing import ArrayLike
 
 import localgrad as lg
-from localgrad.experiments.data import batch_indices, load_digits, steps_per_epoch
+from localgrad.experiments.data import batch_indices, load, steps_per_epoch
+from localgrad.experiments.losses import LOSSES
 from localgrad.experiments.models import Params, build
 
 WEIGHT_DECAY = 0.3
+EVALUATED = 1000
+"""So many examples of the test set at a time."""
 
 Step = Callable[
     [Params, optax.OptState, ArrayLike, ArrayLike], tuple[Params, optax.OptState, Array]
 ]
-"""(params, optimiser state, images, labels) -> (params, optimiser state, loss before the step)."""
+"""(params, optimiser state, inputs, labels) -> (params, optimiser state, loss before the step)."""
 
 
 class DivergedError(ArithmeticError):
@@ -35,7 +38,9 @@ class Config:
     """What to train and how. The same configuration gives the same parameters, bit for bit.
 
     ``learning_rate`` is AdamW's at the first step; it falls to zero along a half cosine.
-    An empty ``hidden`` stands for the model's default sizes.
+    An empty ``hidden`` stands for the model's default sizes. ``data`` and ``folder`` are what
+    `localgrad.experiments.data.load` takes, ``loss`` is one of
+    `localgrad.experiments.losses.LOSSES`, ``vertices`` is what `localgrad.grad` takes.
     """
 
     model: str = "mlp"
@@ -45,14 +50,18 @@ class Config:
     batch_size: int = 32
     learning_rate: float = 2e-3
     seed: int = 0
+    data: str = "digits"
+    folder: str | None = None
+    loss: str = "cross-entropy"
+    vertices: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
     """What one training step left behind.
 
-    ``step`` counts the steps done. ``loss`` is the batch's, before its update, in nats per
-    example. ``accuracy`` is that of the whole test set, from 0 to 1; None within an epoch.
+    ``step`` counts the steps done. ``loss`` is the batch's, before its update, averaged over its
+    examples. ``accuracy`` is that of the whole test set, from 0 to 1; None within an epoch.
     """
 
     step: int
@@ -89,32 +98,48 @@ class Trainer:
             raise ValueError(f"the learning rate must be positive, got {config.learning_rate}")
         if config.seed < 0:
             raise ValueError(f"the seed must not be negative, got {config.seed}")
+        if config.loss not in LOSSES:
+            raise ValueError(
+                f"there is no loss {config.loss!r}; choose one that there is: {', '.join(LOSSES)}"
+            )
         self.config = config
-        self.digits = load_digits(config.seed)
-        self.steps_per_epoch = steps_per_epoch(len(self.digits.train_labels), config.batch_size)
+        self.data = load(config.data, config.folder, config.seed)
+        self.steps_per_epoch = steps_per_epoch(len(self.data.train_labels), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.model = build(config.model, config.hidden, config.seed)
+        self.model = build(
+            config.model,
+            config.hidden,
+            config.seed,
+            shape=self.data.shape,
+            classes=self.data.classes,
+        )
         rate = optax.cosine_decay_schedule(config.learning_rate, self.total_steps)
         self.optimiser = optax.adamw(rate, weight_decay=WEIGHT_DECAY)
-        self.step = self._make_step(lg.value_and_grad(self.loss, rule=config.rule))
-        self._logits = jax.jit(self.model.apply)
+        self.step = self._make_step(
+            lg.value_and_grad(self.loss, rule=config.rule, vertices=config.vertices)
+        )
+        self._outputs = jax.jit(self.model.apply)
 
-    def loss(self, params: Params, images: Array, labels: Array) -> Array:
-        """Cross-entropy of a batch, averaged over its examples, in nats: a scalar."""
-        logits = self.model.apply(params, images)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    def loss(self, params: Params, inputs: ArrayLike, labels: ArrayLike) -> Array:
+        """The loss of a batch, averaged over its examples: a scalar."""
+        return LOSSES[self.config.loss](self.model.apply(params, inputs), jnp.asarray(labels))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels of batch number ``step``."""
+        """Inputs and labels of batch number ``step``."""
         chosen = batch_indices(
-            self.config.seed, step, len(self.digits.train_labels), self.config.batch_size
+            self.config.seed, step, len(self.data.train_labels), self.config.batch_size
         )
-        return self.digits.train_images[chosen], self.digits.train_labels[chosen]
+        return self.data.train_inputs[chosen], self.data.train_labels[chosen]
 
     def accuracy(self, params: Params) -> float:
-        """The fraction of the test set that is classified correctly."""
-        predicted = jnp.argmax(self._logits(params, self.digits.test_images), axis=1)
-        return float(jnp.mean(predicted == self.digits.test_labels))
+        """The fraction of the test set's labels that are predicted correctly."""
+        labels = self.data.test_labels
+        correct = 0
+        for start in range(0, len(labels), EVALUATED):
+            part = slice(start, start + EVALUATED)
+            outputs = self._outputs(params, self.data.test_inputs[part])
+            correct += int(jnp.sum(jnp.argmax(outputs, axis=-1) == labels[part]))
+        return correct / labels.size
 
     def train(self) -> Iterator[Metrics]:
         """Train from the initial parameters; yields after every step.
@@ -161,14 +186,15 @@ class Trainer:
 
     def compare(self, params: Params) -> lg.Comparison:
         """Compare the rule's gradient with backpropagation's on the first batch."""
-        return lg.compare(self.loss, rule=self.config.rule)(params, *self.batch(0))
+        compare = lg.compare(self.loss, rule=self.config.rule, vertices=self.config.vertices)
+        return compare(params, *self.batch(0))
 
     def _make_step(self, value_and_grad: Callable[..., Any]) -> Step:
         @jax.jit
         def step(
-            params: Params, state: optax.OptState, images: Array, labels: Array
+            params: Params, state: optax.OptState, inputs: Array, labels: Array
         ) -> tuple[Params, optax.OptState, Array]:
-            loss, grads = value_and_grad(params, images, labels)
+            loss, grads = value_and_grad(params, inputs, labels)
             updates, state = self.optimiser.update(grads, state, params)
             return optax.apply_updates(params, updates), state, loss
 
