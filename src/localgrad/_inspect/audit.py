@@ -13,7 +13,8 @@ from localgrad._engine import Problem, Simulation, Sweeping
 from localgrad._graph import State, each
 from localgrad._inspect.followed import Found, Label
 from localgrad._inspect.labelled import labelled
-from localgrad._inspect.table import short, table
+from localgrad._inspect.table import Column, Table, short
+from localgrad._inspect.tabular import Tabular
 from localgrad._rules import ZIL, ActivationRelaxation, Backprop, Rule
 
 
@@ -68,7 +69,7 @@ class Reads:
 
 
 @dataclass(frozen=True)
-class RuleAudit:
+class RuleAudit(Tabular):
     """What one rule reads on one function.
 
     Attributes:
@@ -125,11 +126,12 @@ class RuleAudit:
     def _all(self) -> tuple[Reads, ...]:
         return (*self.vertices.values(), *self.parameters.values())
 
-    def __str__(self) -> str:
-        head = ("update of", "local", "states", "stored", "parameters", "clock", "weights", "f'")
+    def _table(self) -> Table:
+        head = ("local", "states", "stored", "parameters", "clock", "weights", "f'")
+        columns = (Column("update of", width=20), *map(Column, head))
         rows = [
             (
-                short(reads.name, 20),
+                reads.name,
                 _yes(reads.is_local),
                 _relations(reads.of("state", "synapse", "global")),
                 _relations(reads.of("stored")),
@@ -142,16 +144,17 @@ class RuleAudit:
         ]
         title = ": ".join(filter(None, (_title(self.rule), self.audited)))
         legend = "o own, p parents', c children's, k other parents' of a child, x others'"
-        return "\n".join([short(title, 80), table(head, rows), legend])
+        return Table((short(title, 80),), columns, rows, (legend,))
 
 
-LEGEND = """\
-weights: errors travel on forward weights; f': nonlinear derivatives in messages
-(sent) and in updates (learned); stored: values of the forward pass are kept"""
+LEGEND = (
+    "weights: errors travel on forward weights; f': nonlinear derivatives in messages",
+    "(sent) and in updates (learned); stored: values of the forward pass are kept",
+)
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Tabular):
     """What rules read on one function; prints as a scorecard, one line per rule.
 
     Attributes:
@@ -164,11 +167,12 @@ class Audit:
         """The audit of the rule of this name."""
         return {audited.rule.name: audited for audited in reversed(self.rules)}[name]
 
-    def __str__(self) -> str:
-        head = ("rule", "local", "weights", "f' sent", "f' learned", "clock", "phases", "stored")
+    def _table(self) -> Table:
+        head = ("local", "weights", "f' sent", "f' learned", "clock", "phases", "stored")
+        columns = (Column("rule", width=20), *map(Column, head))
         rows = [
             (
-                short(_title(audited.rule), 20),
+                _title(audited.rule),
                 _yes(audited.is_local),
                 _yes(audited.needs_symmetric_weights),
                 _yes(audited.messages_bend),
@@ -187,7 +191,7 @@ class Audit:
         notes += [
             f"opaque: {name}" for name in dict.fromkeys(sum((a.opaque for a in self.rules), ()))
         ]
-        return "\n".join([table(head, rows), LEGEND, *notes])
+        return Table((), columns, rows, (*LEGEND, *notes))
 
 
 def audit(

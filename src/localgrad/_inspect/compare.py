@@ -1,7 +1,6 @@
 """`compare`: how far a rule's gradient is from backpropagation's, leaf by leaf."""
 
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,8 @@ from localgrad._call import Call, Signature
 from localgrad._engine import Autonomous, Clocked, Simulation, Sweeping, Synchronous
 from localgrad._inspect.compiled import compiled
 from localgrad._inspect.spots import not_finite, spots
-from localgrad._inspect.table import table
+from localgrad._inspect.table import Column, Table
+from localgrad._inspect.tabular import Tabular
 from localgrad._rules import ZIL, Backprop, Rule
 
 AT_REST = 1e-2
@@ -47,7 +47,7 @@ class LeafComparison:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Tabular):
     """A rule's gradient against backpropagation's, both compiled; prints as a table.
 
     Attributes:
@@ -89,7 +89,7 @@ class Comparison:
         """The smallest cosine of any leaf with a gradient; nan if there is none."""
         return min((c.cosine for c in self.leaves if not math.isnan(c.cosine)), default=math.nan)
 
-    def __str__(self) -> str:
+    def _table(self) -> Table:
         # Rules on events deliver all of the gradient, each of them.
         is_stepwise = self.steps is not None
         head = ["parameter", "shape", "dtype", "|gradient|", "max abs", "max rel", "cosine"]
@@ -110,13 +110,12 @@ class Comparison:
             for row, leaf in zip(rows, self.leaves, strict=True):
                 row[3:4], row[-1:] = [f"{leaf.norm:.1e}"], [f"{leaf.cosine:.4f}", _part(leaf)]
         title = f"{self.rule} against backpropagation, loss {self.value:.6g}"
-        right = range(3, len(head))
-        lines = [textwrap.fill(title, 80), table(head, rows, right, narrow=0)]
-        if is_stepwise:
-            residual = "" if self.residual is None else f", residual {self.residual:.1e}"
-            lines.append(f"{self.steps} steps, depth {self.depth}{residual}")
-        lines += [textwrap.fill(f"warning: {text}", 80) for text in self.warnings]
-        return "\n".join(lines)
+        parameter = Column(head[0], keeps_end=True, gives=True)
+        others = (Column(text, right=k > 2) for k, text in enumerate(head) if k)
+        residual = "" if self.residual is None else f", residual {self.residual:.1e}"
+        notes = (f"{self.steps} steps, depth {self.depth}{residual}",) if is_stepwise else ()
+        warnings = tuple(f"warning: {text}" for text in self.warnings)
+        return Table((title,), (parameter, *others), rows, notes, warnings)
 
 
 def compare(

@@ -11,7 +11,8 @@ from localgrad._call import Signature
 from localgrad._graph import Container, Graph, Part, Place, Step, levels
 from localgrad._graph.stacked import Stacked
 from localgrad._inspect.groups import numbered, scope_of
-from localgrad._inspect.table import short, table
+from localgrad._inspect.table import Column, Table
+from localgrad._inspect.tabular import Tabular
 from localgrad._jaxpr import holds_code, is_mark, is_wiring, located_at, located_in
 from localgrad._rules import Backprop
 
@@ -61,7 +62,7 @@ class Edge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GraphView:
+class GraphView(Tabular):
     """The computational graph of a function on given arguments.
 
     Attributes:
@@ -111,8 +112,16 @@ class GraphView:
     def __len__(self) -> int:
         return len(self.vertices)
 
-    def __str__(self) -> str:
-        head = ("level", "vertex", "value", "inside", "relays", "parents", "source")
+    def _table(self) -> Table:
+        columns = (
+            Column("level", right=True),
+            Column("vertex"),
+            Column("value"),
+            Column("inside"),
+            Column("relays", right=True),
+            Column("parents", width=36),
+            Column("source", width=36, keeps_end=True),
+        )
         rows = [
             (
                 str(v.level) if len(v.levels) == 1 else f"{v.levels[0]}..{v.levels[-1]}",
@@ -120,8 +129,8 @@ class GraphView:
                 v.type,
                 v.inside,
                 str(sum(v.relays) or ""),
-                short(", ".join(v.parents)),
-                short(v.source, keep_end=True),
+                ", ".join(v.parents),
+                v.source,
             )
             for v in self.vertices
         ]
@@ -129,7 +138,7 @@ class GraphView:
             f"{len(self)} vertices, depth {self.depth}, {self.relays} relays if levelled, "
             f"{len(self.leaves)} leaves that learn"
         )
-        return f"{title}\n{table(head, rows, right=(0, 4))}"
+        return Table((title,), columns, rows)
 
 
 def graph(

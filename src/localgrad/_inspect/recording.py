@@ -1,16 +1,21 @@
 """What `record` returns: the dynamics of every vertex as arrays, which print as a table."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from localgrad._inspect.graph import GraphView
-from localgrad._inspect.table import table
+from localgrad._inspect.html import curve
+from localgrad._inspect.shown import shown
+from localgrad._inspect.table import Column, Table
+from localgrad._inspect.tabular import Tabular
 
 NEVER = -1
 
@@ -65,7 +70,7 @@ class VertexRecording:
     meta_fields=["rule", "names", "graph", "_watched"],
 )  # fmt: skip
 @dataclass(frozen=True, repr=False)
-class Recording:
+class Recording(Tabular):
     """The dynamics of a rule on a function, a pytree of arrays; prints as a table.
 
     It may be returned from ``jit`` and ``vmap``. `names`, levels and copies are static.
@@ -125,27 +130,82 @@ class Recording:
         first = np.asarray(self.first_not_finite)
         return {n: int(t) for n, t in zip(self._watched, first, strict=True) if t != NEVER}
 
+    def show(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        beside: "Recording | None" = None,
+        title: str | None = None,
+    ) -> Path:
+        """Write a page that plays the recording: the graph by levels, its errors, its energy.
+
+        One HTML file with everything inside, for any browser of 2023 or later, without a network.
+        docs/page.md says what is to be seen there. Every vertex, and every copy of one in a scan,
+        is a node in the column of its level; where vertices were not recorded, those around them
+        are joined by dashed edges.
+
+        Args:
+            path: Where to write; a file that is there is replaced once the page is complete. None:
+                a temporary file, which is opened in the browser.
+            beside: Another recording, of the same or of another function, which runs on the same
+                clock of steps; the shorter one holds its last state.
+            title: What stands above; None: the names of the rules.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            TypeError: if `beside` is no recording.
+            ValueError: if there are no numbers to show (a recording inside of ``jit`` or ``vmap``),
+                those of a whole batch, or no recorded vertex.
+
+        Example:
+            >>> import jax.numpy as jnp, localgrad as lg, pathlib, tempfile
+            >>> def loss(w, x):
+            ...     for k in range(3):
+            ...         x = lg.vertex(jnp.tanh(x @ w), f"h{k}")
+            ...     return 0.5 * jnp.sum(x**2)
+            >>> wave, relaxation = (
+            ...     lg.record(loss, rule=rule)(jnp.eye(2), jnp.ones(2))
+            ...     for rule in (lg.ZIL(), lg.InferenceLearning(steps=8))
+            ... )
+            >>> folder = pathlib.Path(tempfile.mkdtemp())
+            >>> wave.show(folder / "wave.html", beside=relaxation).name
+            'wave.html'
+        """
+        return shown(self, beside, path, title)
+
     def __repr__(self) -> str:
         return f"Recording({self.rule!r}, times{self.times.shape}, {len(self)} vertices)"
 
-    def __str__(self) -> str:
+    def _table(self) -> Table | None:
         try:
-            times = np.asarray(self.times)
+            times, energy = np.asarray(self.times), np.asarray(self.energy)
         except jax.errors.TracerArrayConversionError:
-            return repr(self)  # under jit or vmap: no numbers yet
+            return None  # under jit or vmap: no numbers yet
         if times.ndim != 1:
-            return repr(self)  # a batch of recordings
-        head = ("level", "vertex", "shape", "|e| at end", "energy", "plastic")
+            return None  # a batch of recordings
+        columns = (
+            Column("level", right=True),
+            Column("vertex", keeps_end=True, gives=True),
+            Column("shape"),
+            Column("|e| at end", right=True),
+            Column("energy", right=True),
+            Column("plastic"),
+        )
         rows = [_row(vertex, times) for vertex in reversed(self.vertices)]
-        first, last = float(self.energy[0]), float(self.energy[-1])
-        lines = [
+        title = (
             f"{self.rule}, {times[-1]} steps, recorded at {len(times)} times, "
             f"loss {float(self.value):.6g}",
-            f"free energy {first:.6g} at first, {last:.6g} at the end",
-            table(head, rows, right=(0, 3, 4), narrow=1),
-        ]
-        lines += [f"not finite from time {t} on: {name}" for name, t in self.not_finite.items()]
-        return "\n".join(lines)
+            f"free energy {energy[0]:.6g} at first, {energy[-1]:.6g} at the end",
+        )
+        warnings = (f"not finite from time {t} on: {n}" for n, t in self.not_finite.items())
+        return Table(title, columns, rows, (), tuple(warnings))
+
+    def _figure(self) -> str:
+        """The energy over time, and where to see more."""
+        energy = curve(np.asarray(self.times), np.asarray(self.energy), "free energy over time")
+        return f"{energy}<code>recording.show()</code> plays the wave of errors on a page"
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
