@@ -1,30 +1,63 @@
 """The command line: what it prints, its exit codes, its messages."""
 
+import json
 import os
+import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
-from importlib.metadata import version
+from pathlib import Path
 from typing import ClassVar
 
 import jax
 import pytest
 
 import localgrad as lg
-from localgrad.cli.app import run
+from localgrad.cli import app, progress, trace
+from localgrad.cli.app import COMMANDS, run
+from localgrad.cli.audit import Options as Audit
+from localgrad.cli.compare import Options as Compare
 from localgrad.cli.options import parse
+from localgrad.cli.rules import rules
+from localgrad.cli.trace import Options as Trace
+from localgrad.cli.train import Options as Train
+from localgrad.experiments.models import MODELS
 
-QUICK = ["--hidden", "16", "--epochs", "2", "--batch-size", "128"]
+QUICK = ["--hidden", "8", "--epochs", "2", "--batch-size", "256"]
 
-USER_MODULE = """
+USER_MODULE = '''
+import os
+import signal
+
+import jax
 import jax.numpy as jnp
+import numpy as np
+
+import localgrad as lg
+
 
 def problem():
+    """Two layers with marks."""
     def loss(params, x):
-        return jnp.sum(jnp.tanh(params["w"] * x) + params["b"])
-    return loss, ({"w": jnp.ones(3), "b": jnp.ones(())}, jnp.arange(3.0))
+        x = jnp.tanh(lg.vertex(x @ params["w"], "h0"))
+        return jnp.sum(lg.vertex(x @ params["w"], "h1") ** 2) + params["b"]
+    return loss, ({"w": jnp.eye(3), "b": jnp.ones(())}, jnp.arange(3.0))
+
+def large():
+    def loss(ws, x):
+        for k, w in enumerate(ws):
+            x = jnp.tanh(lg.vertex(x @ w, f"h{k}"))
+        return jnp.sum(x**2)
+    return loss, ([jnp.ones((300, 300)) / 300] * 3, jnp.ones((300, 300)))
+
+def diverging():
+    def loss(w, x):
+        return jnp.sum(lg.vertex(lg.vertex(x @ w, "low") ** 3, "high") ** 2)
+    return loss, (3 * jnp.eye(3), jnp.ones((2, 3)))
 
 def vector():
     return (lambda w: w), (jnp.ones(3),)
@@ -34,157 +67,467 @@ def forgetful():
 
 def broken():
     raise RuntimeError("no data")
-"""
+
+def singular():
+    return np.linalg.inv(np.zeros((2, 2)))
+
+def misshapen():
+    def loss(w):
+        return jnp.sum(w @ jnp.ones((5, 2)))
+    return loss, (jnp.ones(3),)
+
+def branching():
+    def loss(w):
+        return w[0] if w[0] > 0 else -w[0]
+    return loss, (jnp.ones(3),)
+
+def interrupting():
+    def loss(w):
+        os.kill(os.getpid(), signal.SIGINT)
+        return jnp.sum(w)
+    return loss, (jnp.ones(3),)
+'''
 
 
 @pytest.fixture
-def user_module(tmp_path, monkeypatch):
-    """A module of the user's in the current directory."""
+def here(tmp_path, monkeypatch):
+    """A folder with a module of the user's, to work in."""
     (tmp_path / "mine.py").write_text(USER_MODULE)
     (tmp_path / "unimportable.py").write_text("import missing_dependency")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
+    yield tmp_path
     sys.modules.pop("mine", None)
 
 
-def localgrad(*arguments):
+@pytest.fixture
+def terminal(monkeypatch):
+    """Outputs take themselves for a terminal of 80 columns."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def start(*arguments, **options):
     """Start ``python -m localgrad`` with warnings as errors."""
     # Equinox on JAX 0.8 reads these names when it is imported.
     names = ("mapped_aval", "unmapped_aval")
     old = [f"-Wignore:jax.core.{name} is deprecated:DeprecationWarning" for name in names]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
         [sys.executable, "-Werror", *old, "-m", "localgrad", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        **(pipes | options),
     )
 
 
 def refused(arguments, capsys):
     """Run a command that should fail; returns its exit code and its message."""
     code = run(arguments)
-    message = capsys.readouterr().err
-    assert re.search(r"^localgrad: .+\n  where: .+\n  what to do: .+\n\Z", message, re.M), message
-    return code, message
-
-
-def test_training_reports_accuracy_times_and_comparison(capsys):
-    assert run(["train", *QUICK]) == 0
     printed = capsys.readouterr()
-    assert "epoch 2/2  loss" in printed.err
-    assert "mlp trained by zil: 22 of 22 steps" in printed.out
-    assert re.search(r"test accuracy: \d+\.\d\d%", printed.out)
-    assert re.search(r"seconds per step: zil 0\.\d+, backpropagation 0\.\d+, ratio", printed.out)
-    assert "| .layers[1].weight | 10x16" in printed.out
-    assert max(len(line) for line in printed.out.splitlines() if "|" in line) <= 80
+    assert printed.out == ""
+    assert re.search(r"^localgrad: .+\n  where: .+\n  what to do: .+\n\Z", printed.err, re.M)
+    return code, printed.err
 
 
-def test_a_piped_training_prints_plain_text():
-    with localgrad("train", "--rule", "backprop", *QUICK) as process:
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert "mlp trained by backprop" in out
-    assert "\x1b" not in out + err
+def seen(text):
+    """What a terminal shows of a text."""
+    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text)
 
 
-def test_ctrl_c_reports_what_was_reached():
-    with localgrad("train", "--epochs", "100000", "--hidden", "8") as process:
-        first = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert first.startswith("epoch 1/100000")
-    assert process.returncode == 130
-    assert re.search(r"[\d,]+ of 4,400,000 steps", out)
-    assert "test accuracy" in out
-    assert "Traceback" not in err
-    assert err.endswith("localgrad: stopped by Ctrl-C\n")
+# Every command, on a terminal, in a pipe and as JSON.
+
+MINE = {
+    "graph": ["graph", "mine:problem"],
+    "trace": ["trace", "mine:problem", "--rule", "il", "--steps", "4"],
+    "compare": ["compare", "mine:problem", "--rule", "il", "--steps", "4"],
+    "audit": ["audit", "mine:problem", "--rule", "il"],
+    "train": ["train", *QUICK],
+}
+
+SHOWN = {
+    "graph": ["3 vertices, depth 2", "h0", "h1", "loss", "['w']"],
+    "trace": ["il, 4 steps, recorded at 5 times", "plastic", "wave.html (", " kB)"],
+    "compare": ["Gradient by il", "['w']", "3x3", "scalar", "worst", "4 steps, depth 2", "warning"],
+    "audit": ["update of", "args[0]['w']", "o own, p parents'"],
+    "train": ["mlp trained by zil: 10 of 10 steps", "test accuracy: ", "ratio ", ".layers[0].bias"],
+}
+
+FIELDS = {
+    "graph": {"vertices", "leaves", "depth", "relays", "edges", "groups", "figure"},
+    "trace": {"recordings", "page"},
+    "compare": {
+        "rule", "value", "leaves", "steps", "depth", "residual", "not_finite", "warnings",
+        "max_abs", "max_rel", "cosine",
+    },
+    "audit": {"rules"},
+    "train": {
+        "model", "rule", "step", "total_steps", "seconds", "loss", "accuracy", "epochs",
+        "interrupted", "times", "comparison",
+    },
+}  # fmt: skip
 
 
-def test_compare_a_built_in_model(capsys):
-    assert run(["compare", "--model", "cnn", "--hidden", "4"]) == 0
+def test_the_tables_name_every_command():
+    assert set(MINE) == set(SHOWN) == set(FIELDS) == set(COMMANDS)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_in_a_pipe_the_output_is_plain_text(command, capsys):
+    assert run(MINE[command]) == 0
     printed = capsys.readouterr().out
-    assert "Gradient by zil against backpropagation" in printed
-    assert ".convolutions[0].weight" in printed
+    assert "\x1b" not in printed
+    assert not re.search(r" $", printed, re.M)
+    for part in SHOWN[command]:
+        assert part in printed
 
 
-def test_compare_tells_what_has_not_converged(capsys):
-    arguments = ["--hidden", "4", "--rule", "ar", "--steps", "3", "--rate", "0.5"]
-    assert run(["compare", *arguments]) == 0
-    printed = capsys.readouterr().out
-    assert "3 steps, depth " in printed
-    assert "warning: " in printed
-    assert "part" in printed
-    assert max(map(len, printed.partition("warning")[0].splitlines())) <= 80
+@pytest.mark.usefixtures("here", "terminal")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_on_a_terminal_the_output_fits_80_columns(command, capsys):
+    assert run(MINE[command]) == 0
+    printed = capsys.readouterr()
+    text = seen(printed.out)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b[1m" in printed.out
+    assert not re.search(r"^\|", text, re.M)
+    for part in SHOWN[command]:
+        assert part in text
+    assert re.search(r"[-\\|/] \w+.* 0:00:0\d", seen(printed.err))
 
 
-@pytest.mark.usefixtures("user_module")
-def test_compare_the_users_function(capsys):
-    assert run(["compare", "mine:problem", "--rule", "zil"]) == 0
-    printed = capsys.readouterr().out
-    assert "['w']" in printed
-    assert "scalar" in printed
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_is_one_document(command, capsys):
+    assert run([*MINE[command], "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == FIELDS[command]
 
 
-@pytest.mark.usefixtures("user_module")
+# The numbers of the JSON are those of the library.
+
+
+def mine():
+    import mine
+
+    return mine.problem()
+
+
+def told(arguments, capsys, code=0):
+    assert run([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+@pytest.mark.usefixtures("here")
+def test_graph_as_json(capsys):
+    document = told([*MINE["graph"], "--vertices", "elementary"], capsys)
+    loss, args = mine()
+    view = lg.graph(loss, vertices="elementary")(*args)
+    assert document["depth"] == view.depth
+    assert document["leaves"] == list(view.leaves)
+    assert document["groups"].keys() == view.groups.keys()
+    for entry, vertex in zip(document["vertices"], view.vertices, strict=True):
+        assert entry["name"] == vertex.name
+        assert entry["level"] == vertex.level
+        assert entry["parents"] == list(vertex.parents)
+        assert entry["source"].endswith(vertex.source.rpartition("/")[2])
+    edges = [tuple(edge.values()) for edge in document["edges"]]
+    assert edges == [tuple(edge) for edge in view.edges]
+
+
+@pytest.mark.usefixtures("here")
+def test_trace_as_json(capsys):
+    arguments = ["trace", "mine:problem", "--rule", "fa-zil", "--beside", "il", "--beside.steps=3"]
+    document = told([*arguments, "--every", "2", "--only", "h*"], capsys)
+    loss, args = mine()
+    expected = [
+        lg.record(loss, rule=rule, every=2, only="h*")(*args)
+        for rule in (lg.FaZIL(), lg.InferenceLearning(steps=3))
+    ]
+    for entry, recording in zip(document["recordings"], expected, strict=True):
+        assert entry["rule"] == recording.rule
+        assert entry["names"] == ["h0", "h1"]
+        assert entry["times"] == recording.times.tolist()
+        assert entry["energy"] == pytest.approx(recording.energy.tolist(), rel=1e-5)
+        vertex = entry["vertices"][1]
+        assert vertex["energy"] == pytest.approx(recording["h1"].energy.tolist(), rel=1e-5)
+        assert vertex["shape"] == [3]
+        assert vertex["levels"] == [1]
+    page = Path(document["page"]["path"])
+    assert page.stat().st_size == document["page"]["bytes"] > 10_000
+    assert "mine:problem" in page.read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_audit_as_json(capsys):
+    document = told(["audit", "mine:problem"], capsys)
+    loss, args = mine()
+    audit = lg.audit(loss)(*args)
+    assert [entry["rule"]["name"] for entry in document["rules"]] == sorted(rules())
+    for entry, audited in zip(document["rules"], audit.rules, strict=True):
+        verdicts = ("is_local", "needs_symmetric_weights", "messages_bend", "plasticity_bends")
+        for verdict in verdicts:
+            assert entry[verdict] is getattr(audited, verdict)
+        assert entry["clocks"] == list(audited.clocks)
+        reads = entry["vertices"]["h0"]
+        assert reads["is_local"] is audited.vertices["h0"].is_local
+        assert len(reads["reads"]) == len(audited.vertices["h0"].reads)
+    assert run(["audit", "mine:problem"]) == 0
+    assert capsys.readouterr().out == f"{audit}\n"
+
+
+@pytest.mark.usefixtures("here")
+def test_numbers_that_are_not_finite_are_strings(capsys):
+    arguments = ["compare", "mine:diverging", "--rule", "il", "--rate", "1", "--nudge", "100"]
+    document = told(arguments, capsys)
+    assert document["max_rel"] in ("nan", "inf")
+    assert document["not_finite"]
+    assert document["rule"]["nudge"] == 100
+    assert document["leaves"][0]["shape"] == [3, 3]
+
+
+def test_train_as_json_tells_each_epoch(capsys):
+    document = told(["train", *QUICK, "--rule", "il", "--steps", "3"], capsys)
+    assert [entry["epoch"] for entry in document["epochs"]] == [1, 2]
+    assert document["epochs"][-1]["accuracy"] == pytest.approx(document["accuracy"])
+    assert document["step"] == document["total_steps"] == document["epochs"][-1]["step"]
+    assert document["rule"]["steps"] == document["comparison"]["steps"] == 3
+    assert document["times"]["ratio"] > 0
+    assert document["comparison"]["max_rel"] > 0
+    assert document["interrupted"] is False
+
+
+# Files.
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_graph_draws_a_figure(kind, here, capsys):
+    begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind]
+    assert run(["graph", "mine:problem", "--out", f"g.{kind}"]) == 0
+    assert (here / f"g.{kind}").read_bytes().startswith(begins)
+    assert f"figure: g.{kind}" in capsys.readouterr().out
+    assert {path.name for path in here.iterdir()} >= {f"g.{kind}"}
+    assert not list(here.glob(".*"))
+
+
+def test_graph_without_matplotlib(here, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "localgrad.plot", raising=False)
+    monkeypatch.delattr(lg, "plot", raising=False)
+    code, message = refused(["graph", "mine:problem", "--out", "g.png"], capsys)
+    assert code == 1
+    assert "pip install 'localgrad[plot]'" in message
+    assert not list(here.glob("*.png"))
+
+
+def test_trace_opens_the_page(here, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert run(["trace", "mine:problem", "--out", "a page.html", "--open"]) == 0
+    assert opened == [(here / "a page.html").as_uri()]
+    assert "page: a page.html" in capsys.readouterr().out
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(here, monkeypatch, capsys):
+    (here / "wave.html").write_text("old")
+
+    def full(self, path, **_):
+        Path(path).write_text("<html>")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lg.Recording, "show", full)
+    code, message = refused(["trace", "mine:problem"], capsys)
+    assert code == 1
+    assert "No space left on device" in message
+    assert (here / "wave.html").read_text() == "old"
+    assert not list(here.glob(".*"))
+
+
+def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
+    monkeypatch.setattr(trace, "LARGEST", 100)
+    code, message = refused(["trace", "mine:problem"], capsys)
+    assert code == 1
+    assert "--only" in message
+    assert not (here / "wave.html").exists()
+
+
+# Wrong usage, and functions that fail.
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
+        (["trian"], 2, ["no command 'trian'", "did you mean 'train'?", "audit, compare, graph"]),
+        (["--json", "graph"], 2, ["no command '--json'"]),
         (["train", "--rule", "zli"], 2, ["no rule 'zli'", "--rule zli", "did you mean 'zil'?"]),
-        (["train", "--model", "mpl"], 2, ["no model 'mpl'", "did you mean 'mlp'?", "cnn, gru"]),
-        (["train", "--epochs", "0"], 2, ["epochs must be at least 1"]),
+        (["audit", "--rule", "fazil"], 2, ["no rule 'fazil'", "did you mean 'fa-zil'?"]),
+        (["trace", "--beside", "backpop"], 2, ["--beside backpop", "did you mean 'backprop'?"]),
+        (["trace", "--rule", "backprop"], 2, ["not run step by step", "choose from: ar, fa-zil"]),
+        (["trace", "mine:problem", "--only", "los"], 2, ["no vertex", "did you mean 'loss'?"]),
+        (["trace", "--out", "wave.pdf"], 2, ["'wave.pdf'", "end its name in .html"]),
+        (["graph", "--out", "no/g.png"], 2, ["no place for a file", "g.png"]),
+        (["train", "--model", "mpl"], 2, ["no model 'mpl'", "did you mean 'mlp'?", "cnn, "]),
+        (["graph", "--data", "digit"], 2, ["no data set 'digit'", "did you mean 'digits'?"]),
+        (["graph", "--loss", "cross-entopy"], 2, ["did you mean 'cross-entropy'?"]),
+        (["graph", "--data", "mnist", "--folder", "nowhere"], 1, ["nowhere"]),
         (["train", "--batch-size", "9999"], 2, ["choose a batch size from 1 to 1437"]),
         (["train", "--learning-rate", "1e30", *QUICK], 1, ["diverged", "lower the learning rate"]),
+        (["compare", "--rule", "il", "--steps", "0"], 2, ["steps=0", "settings of il", "least 1"]),
+        (["compare", "--rate", "0.5"], 2, ["rate=0.5", "settings of zil", "clock=True"]),
         (["compare", "mine"], 2, ["'mine' does not name a function", "package.module:function"]),
         (["compare", "mime:problem"], 2, ["no module 'mime'", "did you mean 'mine'?"]),
         (["compare", "jax.numpi:f"], 2, ["no module 'jax.numpi'", "did you mean 'jax.numpy'?"]),
         (["compare", "mine:problme"], 2, ["no function 'problme'", "did you mean 'problem'?"]),
         (["compare", "mine:problem", "--model", "mlp"], 2, ["cannot go together"]),
         (["compare", "mine:forgetful"], 1, ["did not return (loss_fn, args)", "type int"]),
-        (["compare", "mine:broken"], 1, ["RuntimeError: no data", "mine.py:16, in broken"]),
+        (["compare", "mine:broken"], 1, ["RuntimeError: no data", "mine.py:38, in broken"]),
+        (["graph", "mine:singular"], 1, ["LinAlgError", "mine.py:41, in singular"]),
+        (["compare", "mine:vector"], 1, ["not a scalar", "mine.py:32", "sum or average"]),
+        (["trace", "mine:misshapen"], 1, ["TypeError", "mine.py:45"]),
+        (["audit", "mine:branching"], 1, ["TracerBoolConversionError", "mine.py:50", "lax.cond"]),
         (["compare", "unimportable:f"], 1, ["missing_dependency", "unimportable.py:1"]),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_messages_say_what_where_and_what_to_do(arguments, code, parts, capsys):
     got, message = refused(arguments, capsys)
     assert got == code
+    assert "Traceback" not in message
     for part in parts:
         assert part in message
 
 
-@pytest.mark.usefixtures("user_module")
-def test_a_function_without_a_gradient_fails(capsys):
-    assert run(["compare", "mine:vector"]) == 1
-    message = capsys.readouterr().err
-    assert "the comparison failed with TypeError" in message
-    assert "Traceback" not in message
-
-
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train", "--epoch", "3"]])
-def test_wrong_options_are_refused(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["train", "--epoch", "3"], "--epochs INT>=1"),
+        (["train", "--epochs", "0"], "0 is not >= 1"),
+        (["train", "--learning-rate", "nan"], "nan is not > 0"),
+        (["graph", "--hidden", "8", "-1"], "INT>=1"),
+        (["graph", "--vertices", "mark"], "'marked'"),
+        (["compare", "--max-rel", "-1"], "-1 is not >= 0"),
+        (["compare", "--rule", "il", "--step", "3"], "--steps INT"),
+        (["trace", "--every", "0"], "0 is not >= 1"),
+        (["trace", "--rule", "fa-zil", "--phi", "tokn-phi"], "did you mean 'token-phi'?"),
+        (["trace", "--rule", "fa-zil", "--phi", "value-phi:quit=1"], "value-phi[:quiet=1"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_options_are_refused_with_the_near_one(arguments, part, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(arguments)
     assert stopped.value.code == 2
-    assert "train" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert part in " ".join(printed.err.replace("│", " ").split())
+    assert printed.out == ""
 
 
-@pytest.mark.parametrize("command", ["train", "compare"])
-def test_help_shows_defaults_and_an_example(command, capsys):
+@pytest.mark.usefixtures("here")
+def test_debug_shows_the_traceback(capsys):
+    assert run(["compare", "mine:broken", "--debug"]) == 1
+    message = capsys.readouterr().err
+    assert 'raise RuntimeError("no data")' in message
+    assert message.endswith("what to do: correct it there, then run the command again\n")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--max-rel", "1e-5"], 0),
+        (["--rule", "il", "--steps", "2", "--max-rel", "1e-5"], 1),
+        (["--rule", "il", "--rate", "1", "--nudge", "100", "--max-rel", "1e30"], 1),
+    ],
+)
+def test_compare_fails_above_a_limit(options, code, capsys):
+    assert run(["compare", "mine:diverging", *options]) == code
+    printed = capsys.readouterr()
+    assert "Gradient by" in printed.out
+    assert ("the largest relative difference is" in printed.err) == bool(code)
+    document = told(["compare", "mine:diverging", *options], capsys, code)
+    assert (document["max_rel"] == "nan" or float(document["max_rel"]) > 1e-5) == bool(code)
+
+
+# The page about it.
+
+PAGE = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
+EXAMPLES = re.findall(r"^\$ localgrad ([a-z][^|\n]*)\n(.*?)^```$", PAGE, re.M | re.S)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=lambda text: text.partition("\n")[0])
+def test_the_examples_of_the_page(command, shown, here, capsys):
+    (module,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+    (here / "mine.py").write_text(module)
+    assert run(shlex.split(command)) == 0
+    printed = re.sub(r" +$", "", seen(capsys.readouterr().out), flags=re.M)
+    sizes = r"\(\d+ kB\)"
+    assert re.sub(sizes, "", printed).strip() == re.sub(sizes, "", shown).strip()
+
+
+def test_the_page_has_every_command_and_exit_code():
+    assert {command.split()[0] for command, _ in EXAMPLES} == set(COMMANDS) - {"train"}
+    table = PAGE.partition("## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == list(COMMANDS)
+    assert re.findall(r"^\| (\d+) \|", PAGE, re.M) == ["0", "1", "2", "130", "141"]
+
+
+# Help.
+
+
+def test_help_of_the_whole(capsys):
+    assert run(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert run([]) == 2
+    assert capsys.readouterr() == ("", printed)
+    assert max(map(len, printed.splitlines())) <= 80
+    for command, summary in COMMANDS.items():
+        assert re.search(rf"^  {command} +{re.escape(summary)}$", printed, re.M)
+    assert re.findall(r"^  (\d+) ", printed, re.M) == ["0", "1", "2", "130"]
+    assert printed.count("\n  localgrad ") == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         run([command, "--help"])
     assert stopped.value.code == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    assert f"Example: localgrad {command}" in printed
-    assert "(default: zil)" in printed
-    assert "mlp|cnn|gru|residual|transformer" in printed
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert f"Example:\n    localgrad {command} " in printed
+    text = " ".join(printed.replace("│", " ").split())
+    assert f"One of {', '.join(MODELS)}. (default: mlp)" in text
+    assert "--batch-size INT>=1" in text
+    assert "--json" in text
+    assert "MISSING" not in text
+    example = re.search(r"Example:\n +localgrad (.*)", printed)[1].split()
+    options = {"compare": Compare, "audit": Audit, "trace": Trace, "train": Train}.get(command)
+    if options:
+        parse(example[0], options, example[1:])
 
 
-def test_version(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(["--version"])
-    assert stopped.value.code == 0
-    assert capsys.readouterr().out == f"localgrad {version('localgrad')}\n"
+def test_help_says_the_range_of_a_rules_field(capsys):
+    with pytest.raises(SystemExit):
+        run(["compare", "--rule", "il", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--steps INT Number of inference steps, at least 1;" in text
+    assert "--rate FLOAT gamma, in steps of time; greater than 0." in text
+    assert "`" not in text
+
+
+def test_help_and_version_load_neither_models_nor_data():
+    program = (
+        "import sys; from localgrad.cli.app import run; "
+        "assert run(['--help']) == run(['--version']) == 0; "
+        "sys.exit(len({'tyro', 'rich', 'equinox', 'sklearn', 'optax'} & set(sys.modules)))"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.endswith(f"\nlocalgrad {lg.__version__}\n")
+
+
+# The fields of a rule are options.
 
 
 def test_the_fields_of_any_exported_rule_are_options(monkeypatch, capsys):
@@ -200,19 +543,126 @@ def test_the_fields_of_any_exported_rule_are_options(monkeypatch, capsys):
                 raise ValueError("steps must be positive")
 
     monkeypatch.setattr(lg, "Relaxing", Relaxing, raising=False)
-    options = parse(["train", "--rule", "relaxing", "--rate", "0.5", "--steps", "3"])
+    options = parse("train", Train, ["--rule", "relaxing", "--rate", "0.5", "--steps", "3"])
     assert options.rule == "relaxing"
     assert options.rule_fields == Relaxing(steps=3, rate=0.5)
-    assert parse(["compare", "--rule=relaxing"]).rule_fields == Relaxing()
+    assert parse("compare", Compare, ["--rule=relaxing"]).rule_fields == Relaxing()
 
-    with pytest.raises(SystemExit) as stopped:
-        parse(["train", "--rule", "relaxing", "--steps", "0"])
-    assert stopped.value.code == 2
-    assert "steps must be positive" in capsys.readouterr().err
+    code, message = refused(["train", "--rule", "relaxing", "--steps", "0"], capsys)
+    assert code == 2
+    assert "steps must be positive" in message
 
     with pytest.raises(SystemExit):
-        parse(["train", "--rule", "relaxing", "--help"])
+        parse("train", Train, ["--rule", "relaxing", "--help"])
     assert "How often the units relax. (default: 8)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "phi"),
+    [
+        ("token-phi", lg.TokenPhi()),
+        ("value-phi", lg.ValuePhi()),
+        ("value-phi:quiet=2", lg.ValuePhi(quiet=2)),
+        ("value-phi:threshold=0.5,quiet=2", lg.ValuePhi(quiet=2, threshold=0.5)),
+    ],
+)
+def test_a_field_with_fields_of_its_own(text, phi):
+    options = parse("trace", Trace, ["--rule", "fa-zil", "--phi", text, "--wait-before=4"])
+    assert options.rule_fields == lg.FaZIL(phi=phi, wait_before=4)
+
+
+@pytest.mark.parametrize("name", rules())
+def test_defaults_are_those_of_the_rule_and_are_not_told(name):
+    given = ["--unroll", "1", "--beside.loop.unroll", "1"] if hasattr(rules()[name], "loop") else []
+    options = parse("trace", Trace, ["--rule", name, "--beside", name, *given])
+    for rule in (options.rule_fields, options.beside_fields):
+        assert repr(rule) == repr(rules()[name]())
+
+
+# How it ends, and what is said on the way.
+
+
+@pytest.mark.usefixtures("here")
+def test_what_takes_long_is_told_once(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    with progress.doing("waiting"):
+        time.sleep(0.1)
+    with progress.doing("calculating"):
+        pass
+    time.sleep(0.05)
+    assert capsys.readouterr() == ("", "localgrad: waiting ...\n")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("command", ["graph", "trace", "compare", "audit"])
+def test_ctrl_c_while_a_function_is_traced(command, here, capsys):
+    assert run([command, "mine:interrupting"]) == app.INTERRUPTED
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "localgrad: stopped by Ctrl-C\n"
+    assert {path.name for path in here.iterdir()} <= {"mine.py", "unimportable.py", "__pycache__"}
+
+
+def test_ctrl_c_ends_a_running_trace_at_once(here):
+    steps = ["--rule", "il", "--steps", "100000", "--every", "100000"]
+    with start("trace", "mine:large", *steps) as process:
+        for line in process.stderr:
+            if "recording" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (out, err) == ("", "localgrad: stopped by Ctrl-C\n")
+    assert not list(here.glob("*.html"))
+
+
+def test_ctrl_c_reports_what_a_training_has_reached():
+    with start("train", "--epochs", "100000", "--hidden", "8", "--json") as process:
+        first = process.stderr.readline()
+        while not first.startswith("epoch 1/100000"):
+            assert first.startswith("localgrad: ")
+            first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    assert document["comparison"] is None
+    assert 0 < document["step"] < document["total_steps"] == 4_400_000
+    assert document["epochs"][0]["epoch"] == 1
+    assert "Traceback" not in err
+    assert err.endswith("localgrad: stopped by Ctrl-C\n")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_pipe_that_closes_is_no_error():
+    with start("audit", "mine:problem", "--rule", "zil") as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 141
+    assert err.replace("localgrad: auditing zil ...\n", "") == ""
+
+
+@pytest.mark.usefixtures("here")
+def test_a_real_terminal(monkeypatch):
+    leader, follower = pty.openpty()
+    command = ["graph", "mine:problem"]
+    with start(*command, stdout=follower, stderr=follower, stdin=follower, text=False) as process:
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 1000)
+            except OSError:  # the other end was closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(leader)
+    assert process.returncode == 0
+    assert "calling mine:problem" in seen(shown.decode())
+    assert "3 vertices, depth 2" in seen(shown.decode())
+    assert shown.endswith(b"\r\n")
 
 
 def test_missing_extras_are_named():

@@ -1,54 +1,71 @@
 """``localgrad compare``: a rule's gradient against backpropagation's."""
 
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
 import localgrad as lg
-from localgrad.cli.errors import FailedError, UsageError
-from localgrad.cli.experiment import make_trainer
-from localgrad.cli.options import Compare
-from localgrad.cli.report import output, print_comparison
-from localgrad.cli.target import call, load
-from localgrad.experiments.training import Config
+from localgrad.cli.document import document, print_document
+from localgrad.cli.errors import FailedError
+from localgrad.cli.options import (
+    Problem,
+    ProblemOptions,
+    Reporting,
+    ReportingOptions,
+    RuleFields,
+    rule_name,
+)
+from localgrad.cli.problem import pose
+from localgrad.cli.progress import doing
+from localgrad.cli.ranges import Bound
+from localgrad.cli.report import Output, print_comparison
 
 
-def run(options: Compare) -> None:
+@dataclass(frozen=True)
+class Options:
+    """Compare a rule's gradient with backpropagation's, parameter by parameter.
+
+    Example: localgrad compare my_package.my_module:my_function --rule il --steps 100
+    """
+
+    problem: ProblemOptions = field(default_factory=Problem)
+    rule: Annotated[str, rule_name(lg.ZIL.name)] = lg.ZIL.name
+    """How to compute the gradients. Its settings: localgrad compare --rule NAME --help."""
+    rule_fields: RuleFields = field(default_factory=lg.ZIL)
+    """The rule's own settings."""
+    max_rel: Annotated[Bound, arg(help_behavior_hint="(default: no limit)")] = None
+    """Fail, with exit code 1, if the largest relative difference is larger, or no number."""
+    output: ReportingOptions = field(default_factory=Reporting)
+
+
+def run(options: Options) -> None:
     """Compare and print the table.
 
     Raises:
         UsageError: if the options make no sense, or there is no such function.
-        FailedError: if the function, or the comparison of what it returns, fails.
+        FailedError: if the function, or the comparison of what it returns, fails; or if the
+            difference exceeds its limit.
     """
-    if options.target is None:
-        comparison = _compare_model(options)
-    elif options.model is None:
-        comparison = _compare_target(options.target, options.rule_fields)
-    else:
-        raise UsageError(
-            "a function of your own and a built-in model cannot go together",
-            f"{options.target} --model {options.model}",
-            "give one of the two",
-        )
-    print_comparison(output(), comparison)
-
-
-def _compare_model(options: Compare) -> lg.Comparison:
-    trainer = make_trainer(
-        Config(
-            model=options.model or Config.model,
-            rule=options.rule_fields,
-            hidden=options.hidden,
-            batch_size=options.batch_size,
-            seed=options.seed,
-        )
+    problem = pose(options.problem)
+    comparing = lg.compare(
+        problem.loss, rule=options.rule_fields, vertices=options.problem.vertices
     )
-    return trainer.compare(trainer.model.params)
-
-
-def _compare_target(target: str, rule: lg.Rule) -> lg.Comparison:
-    loss, args = call(target, load(target))
-    try:
-        return lg.compare(loss, rule=rule)(*args)
-    except Exception as error:
+    with doing(f"comparing {options.rule} with backpropagation"), problem.blamed("the comparison"):
+        comparison = comparing(*problem.args)
+    if options.output.json:
+        print_document(described(comparison))
+    else:
+        print_comparison(Output(), comparison)
+    limit = options.max_rel
+    if limit is not None and not comparison.max_rel <= limit:
         raise FailedError(
-            f"the comparison failed with {type(error).__name__}: {error}",
-            f"the loss function that {target} returned",
-            "make sure that jax.grad(loss_fn)(*args) works, then compare again",
-        ) from error
+            f"the largest relative difference is {comparison.max_rel:.1e}, not at most {limit:g}",
+            f"--max-rel {limit:g}",
+            "change the rule's settings, or allow more",
+        )
+
+
+def described(comparison: lg.Comparison) -> Any:
+    """A comparison as JSON has it."""
+    return document(comparison, "max_abs", "max_rel", "cosine")

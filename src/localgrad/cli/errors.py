@@ -1,7 +1,13 @@
 """Errors that end a command, and near names for names that do not exist."""
 
+import re
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+import localgrad as lg
 
 
 class CommandError(Exception):
@@ -31,3 +37,22 @@ def suggest(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1)
     listed = f"choose from: {', '.join(names)}" if names else "there is none to choose from"
     return f"did you mean {close[0]!r}? Or {listed}" if close else listed
+
+
+def explained(text: str) -> tuple[str, str, str] | None:
+    """The three parts of a message of localgrad's; None of any other."""
+    parts = re.fullmatch(r"(.*)\n  where: (.*)\n  what to do: (.*)", text, re.DOTALL)
+    return (parts[1], parts[2], parts[3]) if parts else None
+
+
+def place_of(error: Exception) -> str | None:
+    """The innermost line on the way to an error that is in no library; None if there is none."""
+    libraries = [
+        Path(lg.__file__).parent,
+        *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+    ]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_absolute() and not any(path.is_relative_to(library) for library in libraries):
+            return f"{path}:{frame.lineno}, in {frame.name}"
+    return None

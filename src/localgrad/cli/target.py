@@ -4,11 +4,10 @@ import importlib
 import os
 import pkgutil
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-from localgrad.cli.errors import FailedError, UsageError, suggest
+from localgrad.cli.errors import FailedError, UsageError, place_of, suggest
 
 
 def load(target: str) -> Callable[[], Any]:
@@ -70,10 +69,9 @@ def call(target: str, function: Callable[[], Any]) -> tuple[Callable[..., Any], 
 
 
 def _failed(what: str, error: Exception) -> FailedError:
-    innermost = traceback.extract_tb(error.__traceback__)[-1]
     return FailedError(
         f"{what} failed with {type(error).__name__}: {error}",
-        f"{innermost.filename}:{innermost.lineno}, in {innermost.name}",
+        place_of(error) or what,
         "correct it there, then run the command again",
     )
 

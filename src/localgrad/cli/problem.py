@@ -1,0 +1,108 @@
+"""The loss and the arguments that a command looks at, and whose fault it is if they fail."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from localgrad.cli.errors import CommandError, FailedError, UsageError, explained, place_of, suggest
+from localgrad.cli.options import Model, Problem
+from localgrad.cli.progress import doing
+from localgrad.cli.target import call, load
+from localgrad.experiments.data import DATASETS, FAMILIES, DataError
+from localgrad.experiments.losses import LOSSES
+from localgrad.experiments.models import MODELS
+from localgrad.experiments.training import Config, Trainer
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A loss function and its arguments; the first holds the parameters."""
+
+    name: str
+    loss: Callable[..., Any]
+    args: tuple[Any, ...]
+
+    @contextmanager
+    def blamed(self, what: str) -> Iterator[None]:
+        """Turn an exception into a message with the line of the function that caused it.
+
+        Raises:
+            FailedError: in the place of any exception but a command's own.
+        """
+        try:
+            yield
+        except CommandError:
+            raise
+        except Exception as error:
+            raise FailedError(*self._parts(what, error)) from error
+
+    def _parts(self, what: str, error: Exception) -> tuple[str, str, str]:
+        """What was met, where, and what to do: in localgrad's words where it has found some."""
+        if parts := explained(str(error)):
+            return parts
+        line = next(iter(str(error).splitlines()), "")
+        met = f"{what} failed with {type(error).__name__}: {line}"
+        for note in getattr(error, "__notes__", ()):
+            if parts := explained(note):
+                return met, *parts[1:]
+        where = place_of(error) or f"the loss function of {self.name}"
+        return met, where, "make sure that jax.grad(loss_fn)(*args) works, then try again"
+
+
+def pose(options: Problem) -> Posed:
+    """Build the model, or call the user's function.
+
+    Raises:
+        UsageError: if the options make no sense, or there is no such function.
+        FailedError: if the data or the function cannot be had.
+    """
+    if options.target is None:
+        trainer = make_trainer(options)
+        name = options.model or Config.model
+        return Posed(name, trainer.loss, (trainer.model.params, *trainer.batch(0)))
+    if options.model is not None:
+        raise UsageError(
+            "a function of your own and a built-in model cannot go together",
+            f"{options.target} --model {options.model}",
+            "give one of the two",
+        )
+    with doing(f"calling {options.target}"):
+        return Posed(options.target, *call(options.target, load(options.target)))
+
+
+def make_trainer(options: Model, **others: Any) -> Trainer:
+    """Build the model and load its data.
+
+    Raises:
+        UsageError: if the options make no sense.
+        FailedError: if the data cannot be had.
+    """
+    config = Config(
+        model=options.model or Config.model,
+        hidden=options.hidden,
+        data=options.data,
+        folder=options.folder,
+        loss=options.loss,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        **others,
+    )
+    _check("model", config.model, MODELS)
+    _check("loss", config.loss, LOSSES)
+    family, _, rest = config.data.partition(":")
+    if not (rest and family in FAMILIES):
+        _check("data", config.data, [*DATASETS, *(f"{family}:..." for family in FAMILIES)])
+    try:
+        with doing(f"building {config.model}"):
+            return Trainer(config)
+    except DataError as error:
+        raise FailedError(error.met, error.where, error.advice) from error
+    except ValueError as error:
+        raise UsageError(str(error), "the options given", "see --help for all options") from error
+
+
+def _check(option: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        kind = "data set" if option == "data" else option
+        raise UsageError(f"there is no {kind} {name!r}", f"--{option} {name}", suggest(name, names))

@@ -1,0 +1,37 @@
+"""What is going on, on standard error."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+PATIENCE = 2.0
+"""Seconds after which a wait is explained where there is no terminal to show it at once."""
+
+
+def errors() -> Console:
+    """Standard error."""
+    return Console(stderr=True, markup=False, highlight=False)
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Say what is going on: with the time on a terminal, in a line elsewhere if it takes long."""
+    console = errors()
+    if console.is_terminal:
+        columns = SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True) as progress:
+            progress.add_task(what, total=None)
+            yield
+        return
+    line = f"localgrad: {what} ..."
+    timer = threading.Timer(PATIENCE, lambda: print(line, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
