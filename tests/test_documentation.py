@@ -10,11 +10,14 @@ import pytest
 import localgrad as lg
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("docs/**/*.md")])
 PUBLIC = [getattr(lg, name) for name in lg.__all__]
 
 
-def test_readme_blocks_run():
+def test_readme_blocks_run(tmp_path, monkeypatch):
     """The blocks build on each other, as a reader would type them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     assert len(blocks) >= 5
     scope = {}
@@ -37,9 +40,7 @@ def test_every_public_function_has_an_example():
     assert [f.__name__ for f in functions if ">>> " not in f.__doc__] == []
 
 
-@pytest.mark.parametrize(
-    "page", sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target

@@ -72,7 +72,9 @@ def test_the_wheel_installs_into_an_empty_environment(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "localgrad/py.typed" in names
+    assert "localgrad/_page/wave.html" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert sum(name.endswith(".LICENSE") and "licenses/" in name for name in names) == 3
     assert all(name.startswith(("localgrad/", "localgrad-")) for name in names)
 
     venv.create(tmp_path / "empty", with_pip=True)
