@@ -162,7 +162,7 @@ FIELDS = {
     "audit": {"rules"},
     "train": {
         "model", "rule", "step", "total_steps", "seconds", "loss", "accuracy", "epochs",
-        "interrupted", "times", "comparison",
+        "interrupted", "out", "times", "comparison",
     },
 }  # fmt: skip
 
@@ -286,6 +286,21 @@ def test_numbers_that_are_not_finite_are_strings(capsys):
     assert document["leaves"][0]["shape"] == [3, 3]
 
 
+def test_a_training_is_kept_and_gone_on_with(tmp_path, capsys):
+    kept = ["train", *QUICK, "--seeds", "2", "--out", str(tmp_path / "run"), "--align-every", "5"]
+    assert run(kept) == 0
+    assert "of each seed: " in capsys.readouterr().out
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [5, 10]
+    assert len(json.loads(lines[-1])["alignment"]["cosine"][".layers[0].weight"]) == 2
+    assert "holds a run already" in refused(kept, capsys)[1]
+    assert run([*kept, "--resume"]) == 0
+    assert "10 of 10 steps" in capsys.readouterr().out
+    code, message = refused([*kept, "--resume", "--learning-rate", "0.5"], capsys)
+    assert code == 2
+    assert "its learning_rate is 0.002, not 0.5" in message
+
+
 def test_train_as_json_tells_each_epoch(capsys):
     document = told(["train", *QUICK, "--rule", "il", "--steps", "3"], capsys)
     assert [entry["epoch"] for entry in document["epochs"]] == [1, 2]
@@ -371,6 +386,15 @@ def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
         (["graph", "--data", "digit"], 2, ["no data set 'digit'", "did you mean 'digits'?"]),
         (["graph", "--loss", "cross-entopy"], 2, ["did you mean 'cross-entropy'?"]),
         (["graph", "--data", "mnist", "--folder", "nowhere"], 1, ["nowhere"]),
+        (["train", "--optimiser", "adam"], 2, ["no optimiser 'adam'", "did you mean 'adamw'?"]),
+        (["train", "--feedback", "learnt"], 2, ["no feedback 'learnt'", "did you mean 'learned'?"]),
+        (["train", "--resume"], 2, ["without a folder nothing is kept"]),
+        (
+            ["train", "--batch-size", "30"],
+            2,
+            ["cannot be divided among 8 devices", "multiple of 8"],
+        ),
+        (["train", "--processes", "2"], 2, ["several processes", "--coordinator HOST:PORT"]),
         (["train", "--batch-size", "9999"], 2, ["choose a batch size from 1 to 1437"]),
         (["train", "--learning-rate", "1e30", *QUICK], 1, ["diverged", "lower the learning rate"]),
         (["compare", "--rule", "il", "--steps", "0"], 2, ["steps=0", "settings of il", "least 1"]),

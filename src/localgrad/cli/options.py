@@ -3,7 +3,7 @@
 import argparse
 import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,7 +24,8 @@ Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
 Vertices = Literal["elementary", "marked"]
 
 
-def _one_of(names: Sequence[str], default: str) -> Any:
+def one_of(names: Iterable[str], default: str) -> Any:
+    """What the help says of an option that takes one of several names."""
     hint = f"(default: {default})"
     return arg(metavar="NAME", help=f"One of {', '.join(names)}.", help_behavior_hint=hint)
 
@@ -38,19 +39,27 @@ def a_path() -> Any:
 class Model:
     """A built-in model, as initialised, and its data."""
 
-    model: Annotated[str | None, _one_of(list(MODELS), Config.model)] = None
+    model: Annotated[str | None, one_of(list(MODELS), Config.model)] = None
     hidden: Annotated[Sizes, arg(help_behavior_hint="(default: the model's own)")] = ()
     """Sizes of its layers or blocks, such as: --hidden 128 64."""
     data: Annotated[
-        str, _one_of([*DATASETS, *(f"{family}:..." for family in FAMILIES)], Config.data)
+        str, one_of([*DATASETS, *(f"{family}:..." for family in FAMILIES)], Config.data)
     ] = Config.data
     folder: Annotated[str | None, a_path()] = None
     """Where the files of the data set are; digits need none."""
-    loss: Annotated[str, _one_of(list(LOSSES), Config.loss)] = Config.loss
+    loss: Annotated[str, one_of(list(LOSSES), Config.loss)] = Config.loss
     batch_size: Count = Config.batch_size
     """Examples that the loss is averaged over."""
     seed: Natural = Config.seed
     """Fixes the parameters, the batches, and the split of the data."""
+    vertices: Annotated[
+        Vertices | None,
+        arg(
+            metavar="elementary|marked",
+            help_behavior_hint="(default: marked if there are marks)",
+        ),
+    ] = None
+    """What a vertex is: an equation, or a value marked by localgrad.vertex."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +77,6 @@ class Problem(Model):
             help_behavior_hint="(default: a built-in model)",
         ),
     ] = None
-    vertices: Annotated[
-        Vertices | None,
-        arg(
-            metavar="elementary|marked",
-            help_behavior_hint="(default: marked if there are marks)",
-        ),
-    ] = None
-    """What a vertex is: an equation, or a value marked by localgrad.vertex."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from localgrad.cli.errors import CommandError, FailedError, UsageError, explained, place_of, suggest
@@ -10,9 +10,8 @@ from localgrad.cli.options import Model, Problem
 from localgrad.cli.progress import doing
 from localgrad.cli.target import call, load
 from localgrad.experiments.data import DATASETS, FAMILIES, DataError
-from localgrad.experiments.losses import LOSSES
 from localgrad.experiments.models import MODELS
-from localgrad.experiments.training import Config, Trainer
+from localgrad.experiments.training import NAMED, Config, Trainer
 
 
 @dataclass(frozen=True)
@@ -78,24 +77,17 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
         UsageError: if the options make no sense.
         FailedError: if the data cannot be had.
     """
-    config = Config(
-        model=options.model or Config.model,
-        hidden=options.hidden,
-        data=options.data,
-        folder=options.folder,
-        loss=options.loss,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        **others,
-    )
-    _check("model", config.model, MODELS)
-    _check("loss", config.loss, LOSSES)
-    family, _, rest = config.data.partition(":")
+    settings = {f.name: getattr(options, f.name) for f in fields(Model)} | others
+    settings["model"] = options.model or Config.model
+    _check("model", settings["model"], MODELS)
+    for option in NAMED.keys() & settings.keys():
+        _check(option, settings[option], NAMED[option])
+    family, _, rest = options.data.partition(":")
     if not (rest and family in FAMILIES):
-        _check("data", config.data, [*DATASETS, *(f"{family}:..." for family in FAMILIES)])
+        _check("data", options.data, [*DATASETS, *(f"{family}:..." for family in FAMILIES)])
     try:
-        with doing(f"building {config.model}"):
-            return Trainer(config)
+        with doing(f"building {settings['model']}"):
+            return Trainer(Config(**settings))
     except DataError as error:
         raise FailedError(error.met, error.where, error.advice) from error
     except ValueError as error:

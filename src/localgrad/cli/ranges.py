@@ -42,5 +42,7 @@ Sizes = Annotated[tuple[int, ...], _ranged(int, ">=", 1, several=True)]
 
 Positive = Annotated[float, _ranged(float, ">", 0)]
 
+NotNegative = Annotated[float, _ranged(float, ">=", 0)]
+
 Bound = Annotated[float | None, _ranged(float, ">=", 0)]
 """A limit that may be left out."""

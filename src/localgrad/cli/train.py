@@ -5,27 +5,90 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
+import jax
+import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tyro.conf import OmitArgPrefixes, arg
 
 import localgrad as lg
 from localgrad.cli.compare import described
 from localgrad.cli.document import document, print_document
-from localgrad.cli.errors import FailedError
+from localgrad.cli.errors import FailedError, UsageError
 from localgrad.cli.options import (
+    Flag,
     Model,
     ModelOptions,
     Reporting,
     ReportingOptions,
     RuleFields,
+    one_of,
     rule_name,
 )
 from localgrad.cli.problem import make_trainer
 from localgrad.cli.progress import doing, errors
-from localgrad.cli.ranges import Count, Positive
+from localgrad.cli.ranges import Count, Natural, NotNegative, Positive
 from localgrad.cli.report import Output, print_comparison
-from localgrad.experiments.training import Config, DivergedError, Metrics, StepTimes, Trainer
+from localgrad.experiments.training import (
+    NAMED,
+    Config,
+    DivergedError,
+    Run,
+    StepTimes,
+    Trainer,
+    Watch,
+)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What becomes of the gradients."""
+
+    epochs: Count = Config.epochs
+    """Visits to every training example."""
+    optimiser: Annotated[str, one_of(NAMED["optimiser"], Config.optimiser)] = Config.optimiser
+    learning_rate: Positive = Config.learning_rate
+    """The learning rate at its highest."""
+    schedule: Annotated[str, one_of(NAMED["schedule"], Config.schedule)] = Config.schedule
+    weight_decay: NotNegative = Config.weight_decay
+    """Decoupled from the gradient, multiplied with the learning rate."""
+    feedback: Annotated[str, one_of(NAMED["feedback"], Config.feedback)] = Config.feedback
+    seeds: Count = Config.seeds
+    """How many networks to train at once, from --seed on, as one program."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of the run. No number depends on it."""
+
+    out: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="(default: none)")] = None
+    """Where settings.json, metrics.jsonl and checkpoints go."""
+    resume: Flag = False
+    """Go on from the newest checkpoint in the folder, bit for bit."""
+    log_every: Count = Watch.log_every
+    """Steps between two lines of metrics.jsonl."""
+    align_every: Natural = Watch.align_every
+    """Steps between two measurements of how the gradient stands to backpropagation's; 0: none."""
+    checkpoint_every: Count = Watch.checkpoint_every
+    """Steps between two checkpoints; the last step has one, too."""
+    tensorboard: Flag = False
+    """Write TensorBoard's files, too."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Several processes that train one network; each is started with the same options but one."""
+
+    coordinator: Annotated[
+        str | None, arg(metavar="HOST:PORT", help_behavior_hint="(default: one process)")
+    ] = None
+    """Where the first process listens."""
+    processes: Count = 1
+    """How many there are."""
+    process: Natural = 0
+    """The number of this one, from 0 on."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +96,7 @@ class Options:
     """Train a classifier with a rule; report the accuracy, the time per step, and how far the
     rule's gradient is from backpropagation's at the end.
 
-    Example: localgrad train --model cnn --rule zil --epochs 20
+    Example: localgrad train --model cnn --rule zil --epochs 20 --out runs/cnn
     """
 
     model: ModelOptions = field(default_factory=Model)
@@ -41,10 +104,9 @@ class Options:
     """How to compute the gradients. Its settings: localgrad train --rule NAME --help."""
     rule_fields: RuleFields = field(default_factory=lg.ZIL)
     """The rule's own settings."""
-    epochs: Count = Config.epochs
-    """Visits to every training example."""
-    learning_rate: Positive = Config.learning_rate
-    """AdamW's learning rate at the start; it falls to zero along a half cosine."""
+    descent: Annotated[Descent, OmitArgPrefixes] = Descent()
+    keeping: Annotated[Keeping, OmitArgPrefixes] = Keeping()
+    machines: Annotated[Machines, OmitArgPrefixes] = Machines()
     output: ReportingOptions = field(default_factory=Reporting)
 
 
@@ -54,13 +116,13 @@ class Epoch:
 
     epoch: int
     step: int
-    loss: float
-    accuracy: float
+    loss: Any
+    accuracy: Any
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a training came to.
+    """What a training came to; with several seeds, losses and accuracies are lists.
 
     Without `times` and `comparison` if Ctrl-C ended it.
     """
@@ -70,10 +132,11 @@ class Report:
     step: int
     total_steps: int
     seconds: float
-    loss: float
-    accuracy: float
+    loss: Any
+    accuracy: Any
     epochs: tuple[Epoch, ...]
     interrupted: bool
+    out: Path | None = None
     times: StepTimes | None = None
     comparison: lg.Comparison | None = None
 
@@ -86,46 +149,93 @@ def run(options: Options) -> None:
         FailedError: if the loss stops being finite.
         KeyboardInterrupt: after Ctrl-C, once what was reached has been printed.
     """
-    trainer = make_trainer(
-        options.model,
-        rule=options.rule_fields,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-    )
-    console = Output(quiet=options.output.json)
+    _join(options.machines)
+    trainer = make_trainer(options.model, rule=options.rule_fields, **vars(options.descent))
+    training = _begin(trainer, options.keeping)
+    console = Output(quiet=options.output.json or jax.process_index() > 0)
     start = time.perf_counter()
     epochs: list[Epoch] = []
-    last, interrupted = _train(trainer, epochs)
+    try:
+        loss, interrupted = _train(training, epochs)
+    finally:
+        with doing("saving"):
+            training.close()
     seconds = time.perf_counter() - start
-    if last is None:
+    if loss is None and interrupted:
         raise KeyboardInterrupt
     with doing("testing"):
-        accuracy = trainer.accuracy(last.params)
+        accuracy = trainer.accuracy(training.state.params)
     model = trainer.config.model
     console.print(
         f"{model} trained by {options.rule}: "
-        f"{last.step:,} of {trainer.total_steps:,} steps in {seconds:.1f} s"
+        f"{training.step:,} of {trainer.total_steps:,} steps in {seconds:.1f} s"
     )
-    console.print(f"test accuracy: {accuracy:.2%}")
+    console.print(f"test accuracy: {_percent(accuracy)}")
+    if options.keeping.out is not None:
+        console.print(f"kept in {options.keeping.out}", soft_wrap=True)
     report = Report(
         model=model,
         rule=options.rule_fields,
-        step=last.step,
+        step=training.step,
         total_steps=trainer.total_steps,
         seconds=seconds,
-        loss=last.loss,
+        loss=loss,
         accuracy=accuracy,
         epochs=tuple(epochs),
         interrupted=interrupted,
+        out=options.keeping.out,
     )
-    if not interrupted:
-        report = _compared(report, trainer, last.params, console)
-    if options.output.json:
+    if not interrupted and jax.process_count() == 1:
+        report = _compared(report, trainer, training.state.params, console)
+    if options.output.json and jax.process_index() == 0:
         shown = {} if report.comparison is None else {"comparison": described(report.comparison)}
         times = {} if report.times is None else {"times": document(report.times, "ratio")}
         print_document(document(report) | times | shown)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _join(machines: Machines) -> None:
+    """Join the other processes, if there are any.
+
+    Raises:
+        UsageError: if there are, and nobody coordinates them.
+    """
+    if machines.coordinator is not None:
+        with doing("waiting for the other processes"):
+            jax.distributed.initialize(machines.coordinator, machines.processes, machines.process)
+    elif machines.processes > 1:
+        raise UsageError(
+            "several processes need one that coordinates them",
+            f"--processes {machines.processes}",
+            "say where the first one listens: --coordinator HOST:PORT",
+        )
+
+
+def _begin(trainer: Trainer, keeping: Keeping) -> Run:
+    """The run, begun or gone on with.
+
+    Raises:
+        UsageError: if the folder holds another run, or the batch cannot be divided.
+        FailedError: if TensorBoard's writer is not installed, or the folder cannot be written.
+    """
+    try:
+        with doing("preparing"):
+            settings = {name: value for name, value in vars(keeping).items() if name != "out"}
+            return Run(trainer, Watch(keeping.out, **settings))
+    except ValueError as error:
+        what, _, advice = str(error).partition("; ")
+        where = "the options given" if keeping.out is None else f"--out {keeping.out}"
+        raise UsageError(what, where, advice or "see --help for all options") from error
+    except ModuleNotFoundError as error:
+        raise FailedError(
+            f"TensorBoard's files need {error.name}, which is not installed",
+            "--tensorboard",
+            "install it with: pip install 'localgrad[tensorboard]'",
+        ) from error
+    except OSError as error:
+        what = f"the folder cannot be written: {error.strerror or error}"
+        raise FailedError(what, f"--out {keeping.out}", "name another folder") from error
 
 
 def _compared(report: Report, trainer: Trainer, params: Any, console: Output) -> Report:
@@ -145,50 +255,64 @@ def _compared(report: Report, trainer: Trainer, params: Any, console: Output) ->
     return replace(report, times=times, comparison=comparison)
 
 
-def _train(trainer: Trainer, epochs: list[Epoch]) -> tuple[Metrics | None, bool]:
+def _train(training: Run, epochs: list[Epoch]) -> tuple[Any, bool]:
     """Train and show the progress on standard error: a bar on a terminal, else a line per epoch.
 
-    Returns the last step's metrics (None before the first step), and whether Ctrl-C ended it.
-    `epochs` receives what each left behind.
+    Returns the last loss (None before the first step), and whether Ctrl-C ended it. `epochs`
+    receives what each left behind.
     """
-    console = errors()
+    console, trainer = errors(), training.trainer
     bar = Progress(
         BarColumn(bar_width=None),
         TextColumn("{task.completed:,}/{task.total:,}"),
-        TextColumn("{task.description}"),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("accuracy {task.fields[accuracy]:.1%}"),
+        TextColumn("{task.fields[rate]:,.0f} steps/s"),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
         expand=True,
     )
-    last, accuracy = None, ""
+    loss, compiled = None, None
     with bar, _ctrl_c() as is_pressed:
-        task = bar.add_task("compiling", total=trainer.total_steps)
+        task = bar.add_task(
+            "", total=trainer.total_steps, completed=training.step, loss=0.0, accuracy=0.0, rate=0.0
+        )
         try:
-            for last in trainer.train():
-                if last.step == 1:
-                    compiled = time.perf_counter()
-                rate = (last.step - 1) / (time.perf_counter() - compiled)
-                if last.accuracy is not None:
-                    accuracy = f"accuracy {last.accuracy:.1%}  "
-                text = f"loss {last.loss:.4f}  {accuracy}{rate:,.0f} steps/s"
-                bar.update(task, completed=last.step, description=text)
-                if last.accuracy is not None:
-                    epoch = last.step // trainer.steps_per_epoch
-                    epochs.append(Epoch(epoch, last.step, last.loss, last.accuracy))
-                    if not console.is_terminal:
-                        console.print(f"epoch {epoch}/{trainer.config.epochs}  {text}")
+            for progress in training.progress():
+                step, loss = progress.step, progress.loss
+                compiled = compiled or (step, progress.seconds)
+                rate = (step - compiled[0]) / max(progress.seconds - compiled[1], 1e-9)
+                mean = float(np.mean(loss))
+                bar.update(task, completed=step, loss=mean, rate=rate)
+                if progress.accuracy is not None:
+                    accuracy = float(np.mean(progress.accuracy))
+                    bar.update(task, accuracy=accuracy)
+                    epoch = step // trainer.steps_per_epoch
+                    epochs.append(Epoch(epoch, step, loss, progress.accuracy))
+                    if not console.is_terminal and jax.process_index() == 0:
+                        console.print(
+                            f"epoch {epoch}/{trainer.config.epochs}  loss {mean:.4f}"
+                            f"  accuracy {accuracy:.1%}  {rate:,.0f} steps/s"
+                        )
                 if is_pressed():
-                    return last, True
+                    return loss, True
         except KeyboardInterrupt:
-            return last, True
+            return loss, True
         except DivergedError as error:
             raise FailedError(
                 f"training diverged: {error}",
-                f"--learning-rate {trainer.config.learning_rate:g}",
+                f"step {error.step}, --learning-rate {trainer.config.learning_rate:g}",
                 "lower the learning rate, or change the rule's settings",
             ) from error
-    return last, False
+    return loss, False
+
+
+def _percent(accuracy: np.ndarray) -> str:
+    if accuracy.ndim == 0:
+        return f"{float(accuracy):.2%}"
+    each = ", ".join(f"{a:.2%}" for a in accuracy)
+    return f"{accuracy.mean():.2%} (of each seed: {each})"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ One file per format. `load` gives a `Dataset`, `batch_indices` its batches.
 from difflib import get_close_matches
 from os import PathLike, fspath
 
-from localgrad.experiments.data.batches import batch_indices, steps_per_epoch
+from localgrad.experiments.data.batches import batch_indices, order, steps_per_epoch
 from localgrad.experiments.data.cifar import load_cifar
 from localgrad.experiments.data.dataset import DataError, Dataset, Load
 from localgrad.experiments.data.digits import load_digits
@@ -22,6 +22,7 @@ __all__ = [
     "Dataset",
     "batch_indices",
     "load",
+    "order",
     "steps_per_epoch",
 ]
 

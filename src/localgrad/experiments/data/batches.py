@@ -24,5 +24,9 @@ def batch_indices(seed: int, step: int, examples: int, batch_size: int) -> np.nd
     Returns ``batch_size`` indices below ``examples``.
     """
     epoch, position = divmod(step, steps_per_epoch(examples, batch_size))
-    order = np.random.default_rng((seed, epoch)).permutation(examples)
-    return order[position * batch_size : (position + 1) * batch_size]
+    return order(seed, epoch, examples)[position * batch_size : (position + 1) * batch_size]
+
+
+def order(seed: int, epoch: int, examples: int) -> np.ndarray:
+    """The order in which an epoch visits the examples: a pure function of its arguments."""
+    return np.random.default_rng((seed, epoch)).permutation(examples)

@@ -1,0 +1,25 @@
+"""What numbers were made with."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+
+PACKAGES = ("localgrad", "jax", "jaxlib", "numpy", "optax", "equinox")
+
+
+def environment() -> dict[str, Any]:
+    """The versions and the devices of this process."""
+    return {
+        "python": platform.python_version(),
+        "devices": [str(device.device_kind) for device in jax.devices()],
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,37 @@
+"""Checkpoints: the state of a run on the disk, whole or not at all (Orbax)."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+
+class Checkpoints:
+    """The last checkpoints in a folder.
+
+    Orbax writes in the background, under a name that a reader passes over until all is written.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the newest one; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Save a state, unless that of its step has been saved."""
+        if self.latest != step:
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def restore(self, like: Any) -> Any:
+        """The newest state, as arrays that lie where those of `like` do."""
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return self._manager.restore(self.latest, args=ocp.args.StandardRestore(shapes))
+
+    def close(self) -> None:
+        """Wait until all is written."""
+        self._manager.close()

@@ -1,0 +1,93 @@
+"""What to train, on what, and how: all that the numbers depend on."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import localgrad as lg
+from localgrad.experiments.data import Dataset, steps_per_epoch
+from localgrad.experiments.losses import LOSSES
+from localgrad.experiments.training.feedback import FEEDBACK
+from localgrad.experiments.training.optimisers import OPTIMISERS, SCHEDULES
+
+NAMED: dict[str, Mapping[str, Any]] = {
+    "loss": LOSSES,
+    "optimiser": OPTIMISERS,
+    "schedule": SCHEDULES,
+    "feedback": FEEDBACK,
+}
+"""The settings that are names, and what they name."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run. The same configuration gives the same parameters, bit for bit.
+
+    Attributes:
+        model: One of `localgrad.experiments.models.MODELS`.
+        rule: How gradients are computed.
+        feedback: One of `FEEDBACK`: the weights that errors travel back on.
+        hidden: The model's sizes; its own defaults if empty.
+        vertices: What a vertex is, as for `localgrad.grad`.
+        data: What `localgrad.experiments.data.load` takes, and so is `folder`.
+        folder: Where the data's files are.
+        loss: One of `localgrad.experiments.losses.LOSSES`, a mean over the examples of a batch.
+        epochs: Visits to every training example, at least 1.
+        batch_size: Examples per step.
+        optimiser: One of `OPTIMISERS`.
+        learning_rate: At the first step, above 0.
+        schedule: One of `SCHEDULES`: what becomes of the learning rate over the run.
+        weight_decay: Decoupled from the gradient and multiplied with the learning rate, 0 or more.
+        seed: Fixes the split of the data, the initial parameters and the batches; 0 or more.
+        seeds: How many networks are trained at once, from `seed` on, as one program. They share
+            the split of the data.
+    """
+
+    model: str = "mlp"
+    rule: lg.Rule = field(default_factory=lg.ZIL)
+    feedback: str = "symmetric"
+    hidden: tuple[int, ...] = ()
+    epochs: int = 40
+    batch_size: int = 32
+    optimiser: str = "adamw"
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    weight_decay: float = 0.3
+    seed: int = 0
+    seeds: int = 1
+    data: str = "digits"
+    folder: str | None = None
+    loss: str = "cross-entropy"
+    vertices: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("seed", 0), ("seeds", 1), ("weight_decay", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"the learning rate must be positive, got {self.learning_rate}")
+        for name, there in NAMED.items():
+            _known(name, getattr(self, name), list(there))
+
+    def steps_per_epoch(self, data: Dataset) -> int:
+        """How many whole batches an epoch has."""
+        return steps_per_epoch(len(data.train_labels), self.batch_size)
+
+    def as_dict(self) -> dict[str, object]:
+        """What the numbers depend on, as plain values; the rule as its Python expression.
+
+        Without the folder of the data: the same files may lie elsewhere.
+        """
+        names = [f.name for f in dataclasses.fields(self) if f.name != "folder"]
+        plain = {name: getattr(self, name) for name in names}
+        return plain | {"rule": repr(self.rule), "hidden": list(self.hidden)}
+
+
+def _known(what: str, name: str, there: list[str]) -> None:
+    if name in there:
+        return
+    close = get_close_matches(name, there, n=1)
+    guess = f"did you mean {close[0]!r}? Or " if close else ""
+    raise ValueError(f"there is no {what} {name!r}; {guess}choose from {', '.join(there)}")

@@ -1,0 +1,30 @@
+"""The weights that errors travel back on, by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import localgrad as lg
+
+DECAY = 0.1
+"""Of both weights, per unit of learning rate."""
+
+
+def _decayed(key: jax.Array, params: Any) -> lg.Synapses:
+    return lg.Synapses.random(key, params, learns=True, decay=DECAY)
+
+
+FEEDBACK: dict[str, Callable[[jax.Array, Any], Any]] = {
+    "symmetric": lambda key, params: params,
+    "random": lg.Synapses.random,
+    "learned": lambda key, params: lg.Synapses.random(key, params, learns=True),
+    "decayed": _decayed,
+}
+"""Parameters with their feedback weights: the forward weights themselves; fixed random ones; random
+ones that learn what the forward weights learn; the same with decay of both (Kolen and Pollack)."""
+
+
+def forward(params: Any) -> Any:
+    """The weights that a model runs on."""
+    return params.forward if isinstance(params, lg.Synapses) else params

@@ -1,0 +1,194 @@
+"""A training run in a folder: metrics, alignment, checkpoints; it can be gone on with."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from localgrad.experiments.environment import environment
+from localgrad.experiments.files import replace_text
+from localgrad.experiments.training import diagnosis
+from localgrad.experiments.training.alignment import Alignment, Measure
+from localgrad.experiments.training.checkpoints import Checkpoints
+from localgrad.experiments.training.journal import Journal
+from localgrad.experiments.training.trainer import State, Trainer
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is seen and kept of a run; no number of the run itself depends on it.
+
+    Attributes:
+        folder: Where metrics and checkpoints go; None keeps nothing.
+        resume: Whether to go on from the newest checkpoint in the folder.
+        log_every: Steps between two lines of the journal; the end of an epoch has one, too.
+        align_every: Steps between two measurements of alignment with backpropagation; 0: none.
+        checkpoint_every: Steps between two checkpoints. One is written at the end in any case.
+        tensorboard: Whether to write TensorBoard's files too.
+    """
+
+    folder: str | Path | None = None
+    resume: bool = False
+    log_every: int = 100
+    align_every: int = 0
+    checkpoint_every: int = 1000
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("log_every", 1), ("align_every", 0), ("checkpoint_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.folder is None and (self.resume or self.tensorboard):
+            raise ValueError("without a folder nothing is kept: name one to resume or to write to")
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What is known after some steps.
+
+    Attributes:
+        step: The steps done.
+        loss: The loss of the last of them, before its update; of each seed if there are several.
+        accuracy: Of the whole test set, from 0 to 1; None within an epoch.
+        alignment: See `Measure`; None where it was not measured.
+        seconds: Since the run was begun or resumed.
+        state: The state.
+    """
+
+    step: int
+    loss: np.ndarray
+    accuracy: np.ndarray | None
+    alignment: Alignment | None
+    seconds: float
+    state: State
+
+    def as_line(self) -> dict[str, Any]:
+        """A line of the journal."""
+        line = {"step": self.step, "loss": self.loss, "accuracy": self.accuracy}
+        line |= {"alignment": self.alignment, "seconds": round(self.seconds, 3)}
+        return {name: value for name, value in line.items() if value is not None}
+
+
+class Run:
+    """A trainer and its folder.
+
+    Attributes:
+        step: The steps done.
+        state: The state after them.
+
+    Args:
+        trainer: What to train.
+        watch: What to keep.
+
+    Raises:
+        ValueError: if the folder holds another run, or one that is not to be resumed.
+    """
+
+    def __init__(self, trainer: Trainer, watch: Watch) -> None:
+        self.trainer, self.watch = trainer, watch
+        self.step, self.state = 0, trainer.start()
+        self._pace = 1
+        self._checkpoints: Checkpoints | None = None
+        self._journal: Journal | None = None
+        if watch.folder is None:
+            return
+        is_writer = jax.process_index() == 0
+        folder = Path(watch.folder)
+        settings = {"config": trainer.config.as_dict(), "environment": environment()}
+        _agree(folder, settings, watch.resume)
+        self._checkpoints = Checkpoints(folder / "checkpoints")
+        if self._checkpoints.latest is not None:
+            self.step = self._checkpoints.latest
+            self.state = self._checkpoints.restore(self.state)
+        if is_writer:
+            replace_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+            self._journal = Journal(folder, self.step, watch.tensorboard)
+
+    def progress(self) -> Iterator[Progress]:
+        """Train to the end; yields where something is to be told, and about once a second.
+
+        The run may be left at any yield: `close` saves where it stands.
+
+        Raises:
+            DivergedError: at the first loss that is not finite; the checkpoints before it remain.
+        """
+        trainer, watch = self.trainer, self.watch
+        measure = Measure(trainer) if watch.align_every else None
+        begin = last = time.perf_counter()
+        for window in trainer.windows(self.state, self.step, self._next_stop):
+            diagnosis.check(trainer, window)
+            now = time.perf_counter()
+            # Carefully, for the first step was compiled, and a machine may be busy.
+            self._pace = min(max(1, int(len(window.losses) / (now - last))), 4 * self._pace)
+            self.step, self.state = window.step, window.state
+            params = window.state.params
+            is_aligned = measure is not None and window.step % watch.align_every == 0
+            is_over = window.step % trainer.steps_per_epoch == 0
+            progress = Progress(
+                step=window.step,
+                loss=window.losses[-1],
+                accuracy=trainer.accuracy(params) if is_over else None,
+                alignment=measure(params) if measure is not None and is_aligned else None,
+                seconds=now - begin,
+                state=window.state,
+            )
+            # The line before the checkpoint, which would else stand for a line that is not there.
+            if self._journal is not None and self._is_told(window.step):
+                self._journal.add(progress.as_line())
+            if window.step % watch.checkpoint_every == 0:
+                self._save()
+            yield progress
+            last = time.perf_counter()
+
+    def close(self) -> None:
+        """Save where the run stands, and wait until it is on the disk."""
+        self._save()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _save(self) -> None:
+        if self._checkpoints is not None and self.step:
+            self._checkpoints.save(self.step, self.state)
+
+    @property
+    def _intervals(self) -> list[int]:
+        """Each is a number of steps after which there is something to do."""
+        watch = self.watch
+        every = [watch.log_every, watch.checkpoint_every, self.trainer.steps_per_epoch]
+        return every + ([watch.align_every] if watch.align_every else [])
+
+    def _next_stop(self, step: int) -> int:
+        """Where there is something to do next after a step, or about a second has passed."""
+        return min(step + self._pace, *((step // n + 1) * n for n in self._intervals))
+
+    def _is_told(self, step: int) -> bool:
+        return any(step % n == 0 for n in self._intervals)
+
+
+def _agree(folder: Path, settings: dict[str, Any], resume: bool) -> None:
+    """See to it that a folder is empty, or holds this very run and is to be gone on with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SETTINGS
+    if not path.exists():
+        return
+    if not resume:
+        raise ValueError(
+            f"{folder} holds a run already; resume it with --resume, or name another folder"
+        )
+    before, now = json.loads(path.read_text())["config"], settings["config"]
+    differing = [name for name in now if before.get(name) != json.loads(json.dumps(now[name]))]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"{folder} holds another run: its {name} is {before.get(name)!r}, not {now[name]!r}; "
+            "give the settings it was begun with, or name another folder"
+        )
