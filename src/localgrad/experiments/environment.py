@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("localgrad", "jax", "jaxlib", "numpy", "optax", "equinox")
+import localgrad as lg
+
+PACKAGES = ("jax", "jaxlib", "numpy", "optax", "equinox")
 
 
 def environment() -> dict[str, Any]:
@@ -14,7 +16,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "devices": [str(device.device_kind) for device in jax.devices()],
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"localgrad": lg.__version__, **{name: _version(name) for name in PACKAGES}},
     }
 
 

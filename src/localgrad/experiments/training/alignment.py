@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import localgrad as lg
-from localgrad.experiments.training.feedback import forward
+from localgrad.experiments.training.feedback import forward, undecayed
 from localgrad.experiments.training.trainer import Trainer
 
 Alignment = dict[str, dict[str, list[float] | float]]
@@ -29,7 +29,7 @@ class Measure:
         ]
 
         def measure(params: Any, *batch: Any) -> Any:
-            g, b = (forward(gradient(params, *batch)) for gradient in gradients)
+            g, b = (forward(gradient(undecayed(params), *batch)) for gradient in gradients)
             return jax.tree.map(_compared, g, b)
 
         over_seeds = len(trainer.seeds) > 1

@@ -1,13 +1,14 @@
 """The weights that errors travel back on, by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 
 import localgrad as lg
 
-DECAY = 0.1
+DECAY = 0.01
 """Of both weights, per unit of learning rate."""
 
 
@@ -23,6 +24,11 @@ FEEDBACK: dict[str, Callable[[jax.Array, Any], Any]] = {
 }
 """Parameters with their feedback weights: the forward weights themselves; fixed random ones; random
 ones that learn what the forward weights learn; the same with decay of both (Kolen and Pollack)."""
+
+
+def undecayed(params: Any) -> Any:
+    """The same weights, whose gradient is what the errors make of it, and nothing else."""
+    return replace(params, decay=0.0) if isinstance(params, lg.Synapses) else params
 
 
 def forward(params: Any) -> Any:

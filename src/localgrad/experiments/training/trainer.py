@@ -173,7 +173,7 @@ class Trainer:
         }
         steps = {
             name: partial(
-                jax.jit(partial(self._update, value_and_grad)),
+                jax.jit(partial(self.update, value_and_grad)),
                 State(params, self.optimiser.init(params)),
                 *self.batch(0),
             )
@@ -228,15 +228,16 @@ class Trainer:
             def one(state: State, order: Array) -> tuple[State, Array]:
                 chosen = lax.dynamic_slice_in_dim(order, position * size, size)
                 batch = [self.devices.divided(examples[chosen]) for examples in (inputs, labels)]
-                return self._update(self.value_and_grad, state, *batch)
+                return self.update(self.value_and_grad, state, *batch)
 
             return self._each(one)(state, order)
 
         return jax.jit(step, out_shardings=self.devices.everywhere)
 
-    def _update(
+    def update(
         self, value_and_grad: Callable[..., Any], state: State, inputs: Array, labels: Array
     ) -> tuple[State, Array]:
+        """One update of one seed: the state after it, and the loss before it."""
         loss, grads = value_and_grad(state.params, inputs, labels)
         updates, optimiser = self.optimiser.update(grads, state.optimiser, state.params)
         return State(optax.apply_updates(state.params, updates), optimiser), loss
