@@ -26,6 +26,8 @@ from localgrad.cli.rules import rules
 from localgrad.cli.trace import Options as Trace
 from localgrad.cli.train import Options as Train
 from localgrad.experiments.models import MODELS
+from localgrad.experiments.reproduce import STUDIES
+from localgrad.experiments.reproduce.study import Cell, Claim, Study, Verdict
 
 QUICK = ["--hidden", "8", "--epochs", "2", "--batch-size", "256"]
 
@@ -134,6 +136,24 @@ def seen(text):
     return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text)
 
 
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """A study that takes no time."""
+    study = Study(
+        name="tiny",
+        title="A tiny study",
+        source="Nobody.",
+        about="Two numbers.",
+        cells=lambda setup: [Cell(f"n-{n}", {"n": n}, lambda n=n: {"n": n}) for n in (1, 2)],
+        tables=lambda setup, results: [],
+        pictures=lambda setup, results: [],
+        claims=lambda setup, results: [
+            Claim("Numbers are small", "Nobody", Verdict.REPRODUCED, f"up to {results['n-2']['n']}")
+        ],
+    )
+    monkeypatch.setitem(STUDIES, "tiny", study)
+
+
 # Every command, on a terminal, in a pipe and as JSON.
 
 MINE = {
@@ -142,6 +162,7 @@ MINE = {
     "compare": ["compare", "mine:problem", "--rule", "il", "--steps", "4"],
     "audit": ["audit", "mine:problem", "--rule", "il"],
     "train": ["train", *QUICK],
+    "reproduce": ["reproduce", "tiny", "--quick"],
 }
 
 SHOWN = {
@@ -150,6 +171,7 @@ SHOWN = {
     "compare": ["Gradient by il", "['w']", "3x3", "scalar", "worst", "4 steps, depth 2", "warning"],
     "audit": ["update of", "args[0]['w']", "o own, p parents'"],
     "train": ["mlp trained by zil: 10 of 10 steps", "test accuracy: ", "ratio ", ".layers[0].bias"],
+    "reproduce": ["A tiny study", "Numbers are small", "reproduced", "up to 2", "README.md"],
 }
 
 FIELDS = {
@@ -164,6 +186,7 @@ FIELDS = {
         "model", "rule", "step", "total_steps", "seconds", "loss", "accuracy", "epochs",
         "interrupted", "out", "times", "comparison",
     },
+    "reproduce": {"study", "scale", "out", "seconds", "claims", "results"},
 }  # fmt: skip
 
 
@@ -394,6 +417,10 @@ def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
             2,
             ["cannot be divided among 8 devices", "multiple of 8"],
         ),
+        (["reproduce", "infinitesimal"], 2, ["no study", "did you mean 'infinitesimal-limit'?"]),
+        (["reproduce"], 2, ["no study was named", "infinitesimal-limit"]),
+        (["reproduce", "tiny", "--quick", "--full"], 2, ["a study has one scale"]),
+        (["reproduce", "millidge-2020-ar"], 1, ["mnist is read from files", "no folder was given"]),
         (["train", "--processes", "2"], 2, ["several processes", "--coordinator HOST:PORT"]),
         (["train", "--batch-size", "9999"], 2, ["choose a batch size from 1 to 1437"]),
         (["train", "--learning-rate", "1e30", *QUICK], 1, ["diverged", "lower the learning rate"]),
@@ -491,7 +518,8 @@ def test_the_examples_of_the_page(command, shown, here, capsys):
 
 
 def test_the_page_has_every_command_and_exit_code():
-    assert {command.split()[0] for command, _ in EXAMPLES} == set(COMMANDS) - {"train"}
+    shown = {command.split()[0] for command, _ in EXAMPLES}
+    assert shown == set(COMMANDS) - {"train", "reproduce"}
     table = PAGE.partition("## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.M) == list(COMMANDS)
     assert re.findall(r"^\| (\d+) \|", PAGE, re.M) == ["0", "1", "2", "130", "141"]
@@ -521,8 +549,11 @@ def test_help_of_a_command(command, capsys):
     assert max(map(len, printed.splitlines())) <= 80
     assert f"Example:\n    localgrad {command} " in printed
     text = " ".join(printed.replace("│", " ").split())
-    assert f"One of {', '.join(MODELS)}. (default: mlp)" in text
-    assert "--batch-size INT>=1" in text
+    if command == "reproduce":
+        assert "One of infinitesimal-limit, " in text
+    else:
+        assert f"One of {', '.join(MODELS)}. (default: mlp)" in text
+        assert "--batch-size INT>=1" in text
     assert "--json" in text
     assert "MISSING" not in text
     example = re.search(r"Example:\n +localgrad (.*)", printed)[1].split()

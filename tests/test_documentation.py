@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import localgrad as lg
+from localgrad.experiments.reproduce import STUDIES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("docs/**/*.md")])
@@ -59,3 +60,8 @@ def test_every_rule_is_in_the_documentation():
     for page in ("README.md", "docs/rules.md"):
         text = (ROOT / page).read_text()
         assert all(rule.__name__ in text for rule in rules)
+
+
+def test_every_study_is_in_the_documentation():
+    text = (ROOT / "docs" / "reproduce.md").read_text()
+    assert re.findall(r"^\| `([a-z][\w-]+)` \|", text, re.M) == sorted(STUDIES)

@@ -1,0 +1,158 @@
+"""Studies: cells are kept, reports say what the cells say, and every study can be begun."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from localgrad.experiments.reproduce import STUDIES, Scale, Setup, infinitesimal_limit, run_study
+from localgrad.experiments.reproduce.report import comma_separated, markdown
+from localgrad.experiments.reproduce.study import Cell, Claim, Picture, Study, Table, verdict
+
+ROOT = Path(__file__).parent.parent
+RESULTS = sorted(path.parent for path in ROOT.glob("docs/results/*/run.json"))
+
+
+def counting(numbers, calls, broken=None):
+    """A study whose cells square numbers, and that notes which of them it computes."""
+
+    def square(n):
+        calls.append(n)
+        if n == broken:
+            raise KeyboardInterrupt
+        return {"square": n * n, "rooted": float(np.sqrt(n))}
+
+    def cells(setup):
+        return [
+            Cell(f"n-{n}", {"n": n, "seed": setup.seed}, lambda n=n: square(n)) for n in numbers
+        ]
+
+    def table(setup, results):
+        rows = [[key, found["square"], found["rooted"]] for key, found in results.items()]
+        return [Table("squares", "Squares", ["cell", "square", "root"], rows)]
+
+    def draw(figure):
+        figure.subplots().plot(numbers)
+
+    def claim(setup, results):
+        worst = max(found["square"] for found in results.values())
+        return [Claim("Squares are small", "nobody", verdict(worst < 10), f"up to {worst}")]
+
+    return Study(
+        name="squares",
+        title="Squares",
+        source="Nobody.",
+        about="Squares of numbers.",
+        cells=cells,
+        tables=table,
+        pictures=lambda setup, results: [Picture("line", "A line.", draw)],
+        claims=claim,
+    )
+
+
+QUICK = Setup(Scale.QUICK)
+
+
+def finished(study, folder, setup=QUICK):
+    return list(run_study(study, setup, folder, "localgrad reproduce squares --quick"))
+
+
+def test_the_report_has_everything(tmp_path):
+    done = finished(counting([1, 2], []), tmp_path)
+    assert [(one.cell.key, one.number, one.of, one.kept) for one in done] == [
+        ("n-1", 1, 2, False),
+        ("n-2", 2, 2, False),
+    ]
+    page = (tmp_path / "README.md").read_text()
+    assert "| Squares are small | nobody | reproduced | up to 4 |" in page
+    assert "localgrad reproduce squares --quick" in page
+    assert (tmp_path / "squares.csv").read_text().splitlines()[2] == f"n-2,4,{2**0.5}"
+    assert (tmp_path / "squares.md").read_text() in page + "\n"
+    assert (tmp_path / "line.png").read_bytes().startswith(b"\x89PNG")
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["study"] == "squares"
+    assert {"scale", "seed", "command", "seconds", "versions", "devices", "python"} < set(run)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_study_goes_on_where_it_was_stopped(tmp_path):
+    calls = []
+    with pytest.raises(KeyboardInterrupt):
+        finished(counting([1, 2, 3], calls, broken=3), tmp_path)
+    assert not (tmp_path / "README.md").exists()
+    done = finished(counting([1, 2, 3], calls), tmp_path)
+    assert calls == [1, 2, 3, 3]
+    assert [one.kept for one in done] == [True, True, False]
+    assert "| reproduced | up to 9 |" in (tmp_path / "README.md").read_text()
+
+
+def test_a_cell_with_other_settings_is_computed_again(tmp_path):
+    calls = []
+    finished(counting([1], calls), tmp_path)
+    finished(counting([1], calls), tmp_path)
+    assert calls == [1]
+    finished(counting([1], calls), tmp_path, Setup(Scale.QUICK, seed=1))
+    assert calls == [1, 1]
+
+
+def test_claims_can_fail(tmp_path):
+    finished(counting([4], []), tmp_path)
+    assert "| not reproduced | up to 16 |" in (tmp_path / "README.md").read_text()
+
+
+def test_tables_show_numbers_and_gaps():
+    table = Table("t", "", ["name", "x", "y"], [["a|b", 1.23456e-7, None], ["c", np.inf, 12]])
+    assert markdown(table).splitlines() == [
+        "| name | x | y |",
+        "| --- | ---: | ---: |",
+        r"| a\|b | 1.235e-07 |  |",
+        "| c | inf | 12 |",
+    ]
+    assert comma_separated(table) == "name,x,y\na|b,1.23456e-07,\nc,inf,12\n"
+
+
+@pytest.mark.parametrize("scale", Scale)
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_can_be_begun(name, scale):
+    cells = STUDIES[name].cells(Setup(scale, folder="data"))
+    keys = [cell.key for cell in cells]
+    assert len(keys) == len(set(keys)) > 1
+    assert all(re.fullmatch(r"[\w.+-]+", key) for key in keys)
+    assert json.loads(json.dumps([dict(cell.settings) for cell in cells]))
+    assert "data" not in {value for cell in cells for value in map(str, cell.settings.values())}
+
+
+def test_a_real_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(infinitesimal_limit, "STEPS", 200)
+    monkeypatch.setattr(infinitesimal_limit, "DTYPES", ("float64",))
+    monkeypatch.setattr(infinitesimal_limit, "POWERS", range(-1, -3, -1))
+    one = replace(infinitesimal_limit.STUDY, pictures=lambda *_: [], claims=lambda *_: [])
+    done = finished(replace(one, tables=lambda *_: []), tmp_path)
+    worst = [max(found.result["max_rel"].values()) for found in done]
+    assert worst[1] < 0.2 * worst[0]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_at_its_quick_scale(name, tmp_path):
+    finished(STUDIES[name], tmp_path)
+    assert "| claim |" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_published_pages_say_what_their_cells_say(folder):
+    run = json.loads((folder / "run.json").read_text())
+    study, setup = STUDIES[run["study"]], Setup(Scale(run["scale"]), "data", seed=run["seed"])
+    results = {
+        path.stem: json.loads(path.read_text())["result"] for path in folder.glob("cells/*.json")
+    }
+    page = (folder / "README.md").read_text()
+    for table in study.tables(setup, results):
+        assert markdown(table) in page
+    for claim in study.claims(setup, results):
+        assert f"| {claim.verdict.value} | {claim.measured} |".replace("\n", " ") in page
+    for picture in study.pictures(setup, results):
+        assert (folder / f"{picture.name}.png").exists()
