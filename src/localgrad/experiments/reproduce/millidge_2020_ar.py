@@ -187,7 +187,10 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
 
     def curves(figure: Figure) -> None:
         values = {name: 100 * np.array(results[_key(name)]["accuracy"]).T for name in MAIN}
-        plot.learning_curves(values, label="test accuracy (%)", ax=figure.subplots())
+        epochs = range(1, 1 + min(v.shape[1] for v in values.values()))
+        drawn = {name: v[:, : len(epochs)] for name, v in values.items()}
+        ax = figure.subplots()
+        plot.learning_curves(drawn, epochs, "test accuracy (%)", xlabel="epoch", ax=ax)
 
     def angles(figure: Figure) -> None:
         axes = figure.subplots(1, 2, sharey=True)

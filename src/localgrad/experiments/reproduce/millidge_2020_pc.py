@@ -256,10 +256,10 @@ STUDY = Study(
     "names of many languages and Shakespeare, are not here: the RNN reads digits row by row (MNIST "
     "with --full), the LSTM the help of Python (pydoc_data.topics), of which 50 characters are a "
     "sequence. Adam (1e-3, LSTM 1e-2) and few epochs instead of gradient descent and many; the "
-    "LSTM is trained with 1056 units with --full only, but its gradients are looked at with 1056 "
-    "units by default, too. CIFAR-10 is as much as there is. With --quick everything is smaller "
-    "and reads digits or the first 20,000 characters. The paper's own numbers were not at hand. "
-    "Two seeds with --quick, one by default, three with --full.",
+    "LSTM is trained with 1056 units with --full only, else with 128, but its gradients are looked "
+    "at with 1056 units by default, too. CIFAR-10 is as much as there is. With --quick everything "
+    "is smaller and reads digits or the first 20,000 characters. The paper's own numbers were not "
+    "at hand. Two seeds with --quick, one by default, three with --full.",
     cells=cells,
     tables=tables,
     pictures=pictures,
