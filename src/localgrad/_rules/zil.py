@@ -46,7 +46,7 @@ class ZIL(Rule):
         clock: Whether to simulate all vertices at all times.
         rate: ``gamma``; on events 1. With C1 and C2 alone, ``e_v(t = l) = gamma^l dL/dmu_v``.
         levelled: By the clock only: whether relays delay the edges that are shorter than the
-            longest path. Without them graphs with skip connections diverge.
+            longest path. Without them gradients are wrong where there are skip connections.
         loop: By the clock only: how the loop is compiled.
 
     Raises:
