@@ -1,4 +1,4 @@
-"""What training costs beside its updates: `python benchmarks/training.py [--mnist FOLDER]`.
+"""What training costs beside its updates: `python benchmarks/training_cost.py [--mnist FOLDER]`.
 
 An epoch of bare, compiled updates on one batch against an epoch of `Trainer.windows` (batches from
 the data set, losses fetched), and of `Run` (with the journal and checkpoints; its evaluation is
