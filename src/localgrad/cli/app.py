@@ -16,7 +16,7 @@ COMMANDS = {
     "compare": "measure how far a rule's gradient is from backpropagation's",
     "audit": "tell what the updates of rules read: are they local?",
     "train": "train a model with a rule, and compare it with backpropagation",
-    "reproduce": "repeat a paper's experiments: tables, figures, and its claims judged",
+    "reproduce": "repeat a paper's experiments: tables, figures, claims judged",
 }
 """What there is, each in a module of that name with `Options` and `run`."""
 
