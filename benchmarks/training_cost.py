@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 
+import localgrad as lg
 from localgrad.experiments.training import Config, Run, Trainer, Watch
 from zil_vs_backprop import markdown, print_environment
 
@@ -74,7 +75,7 @@ def main() -> None:
     rows = []
     for name, config in cases.items():
         trainer = Trainer(config)
-        update = jax.jit(partial(trainer.update, trainer.value_and_grad))
+        update = jax.jit(partial(trainer.update, trainer.local(lg.value_and_grad)))
         with tempfile.TemporaryDirectory() as folder:
             rounds = [timed(trainer, update, Path(folder) / str(k)) for k in range(args.rounds + 1)]
         medians = [statistics.median(times) for times in zip(*rounds[1:], strict=True)]

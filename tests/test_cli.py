@@ -61,6 +61,13 @@ def diverging():
         return jnp.sum(lg.vertex(lg.vertex(x @ w, "low") ** 3, "high") ** 2)
     return loss, (3 * jnp.eye(3), jnp.ones((2, 3)))
 
+def network(shape, classes, key):
+    w = jnp.zeros((shape[1] * shape[2], classes))
+    return w, lambda w, x: x.reshape(len(x), -1) @ w
+
+def too_small(shape, classes, key):
+    return jnp.zeros((4, classes)), lambda w, x: x.reshape(len(x), -1) @ w
+
 def vector():
     return (lambda w: w), (jnp.ones(3),)
 
@@ -366,18 +373,18 @@ def test_trace_opens_the_page(here, monkeypatch, capsys):
     assert "page: a page.html" in capsys.readouterr().out
 
 
-def test_a_page_that_cannot_be_written_leaves_nothing(here, monkeypatch, capsys):
-    (here / "wave.html").write_text("old")
+@pytest.mark.parametrize(("command", "name"), [("trace", "wave.html"), ("graph", "graph.svg")])
+def test_a_file_that_cannot_be_written_leaves_nothing(command, name, here, monkeypatch, capsys):
+    (here / name).write_text("old")
 
-    def full(self, path, **_):
-        Path(path).write_text("<html>")
+    def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(lg.Recording, "show", full)
-    code, message = refused(["trace", "mine:problem"], capsys)
+    monkeypatch.setattr(os, "replace", full)
+    code, message = refused([command, "mine:problem", "--out", name], capsys)
     assert code == 1
     assert "No space left on device" in message
-    assert (here / "wave.html").read_text() == "old"
+    assert (here / name).read_text() == "old"
     assert not list(here.glob(".*"))
 
 
@@ -432,11 +439,15 @@ def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
         (["compare", "mine:problme"], 2, ["no function 'problme'", "did you mean 'problem'?"]),
         (["compare", "mine:problem", "--model", "mlp"], 2, ["cannot go together"]),
         (["compare", "mine:forgetful"], 1, ["did not return (loss_fn, args)", "type int"]),
-        (["compare", "mine:broken"], 1, ["RuntimeError: no data", "mine.py:38, in broken"]),
-        (["graph", "mine:singular"], 1, ["LinAlgError", "mine.py:41, in singular"]),
-        (["compare", "mine:vector"], 1, ["not a scalar", "mine.py:32", "sum or average"]),
-        (["trace", "mine:misshapen"], 1, ["TypeError", "mine.py:45"]),
-        (["audit", "mine:branching"], 1, ["TracerBoolConversionError", "mine.py:50", "lax.cond"]),
+        (["compare", "mine:broken"], 1, ["RuntimeError: no data", "mine.py:45, in broken"]),
+        (["graph", "mine:singular"], 1, ["LinAlgError", "mine.py:48, in singular"]),
+        (["compare", "mine:vector"], 1, ["not a scalar", "mine.py:39", "sum or average"]),
+        (["trace", "mine:misshapen"], 1, ["TypeError", "mine.py:52"]),
+        (["audit", "mine:branching"], 1, ["TracerBoolConversionError", "mine.py:57", "lax.cond"]),
+        (["train", "--model", "mine:nework"], 2, ["no function 'nework'", "mean 'network'?"]),
+        (["train", "--model", "mine:forgetful"], 2, ["--model mine:forgetful", "(shape, classes"]),
+        (["train", "--model", "mine:too_small"], 1, ["TypeError", "mine.py:36, in <lambda>"]),
+        (["train", "--model", "mine:network", "--hidden", "8"], 2, ["its function's business"]),
         (["compare", "unimportable:f"], 1, ["missing_dependency", "unimportable.py:1"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -552,7 +563,8 @@ def test_help_of_a_command(command, capsys):
     if command == "reproduce":
         assert "One of infinitesimal-limit, " in text
     else:
-        assert f"One of {', '.join(MODELS)}. (default: mlp)" in text
+        names = [*MODELS, "MODULE:FUNCTION to make your own"]
+        assert f"One of {', '.join(names)}. (default: mlp)" in text
         assert "--batch-size INT>=1" in text
     assert "--json" in text
     assert "MISSING" not in text

@@ -8,6 +8,7 @@ import pytest
 
 import localgrad as lg
 from localgrad.experiments.training import Config, Devices, Run, Trainer, Watch, trainer
+from localgrad.experiments.training.alignment import Measure
 
 QUICK = Config(hidden=(32,), epochs=2, batch_size=128)
 ONE = Devices(jax.devices()[:1])
@@ -73,6 +74,18 @@ def test_the_vertices_can_be_chosen():
     depths = [t.compare(t.model.params).depth for t in (marked, elementary)]
     assert depths[0] == 1
     assert depths[1] > 4
+
+
+def test_what_is_measured_has_the_chosen_vertices():
+    """One step reaches past one vertex."""
+    quick = dataclasses.replace(QUICK, rule=lg.FixedPrediction(steps=1, rate=1.0))
+    trainers = [
+        Trainer(dataclasses.replace(quick, vertices=vertices), ONE)
+        for vertices in (None, "elementary")
+    ]
+    marked, elementary = (Measure(t)(t.model.params)["cosine"] for t in trainers)
+    assert marked[".layers[0].weight"] > 0.999
+    assert elementary[".layers[0].weight"] != pytest.approx(1, abs=0.01)
 
 
 def test_a_large_test_set_is_evaluated_in_parts(monkeypatch):

@@ -2,6 +2,7 @@
 
 import doctest
 import functools
+import sys
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 import localgrad as lg
 from localgrad.experiments.losses import LOSSES
 from localgrad.experiments.models import MODELS, build
+from localgrad.experiments.training import Config, Devices, Run, Trainer, Watch
 
 CLASSES, BATCH = 4, 3
 
@@ -214,6 +216,124 @@ def test_the_decoder_does_not_look_ahead():
 def test_models_that_cannot_be_built(name, hidden, shape, message):
     with pytest.raises(ValueError, match=message):
         build(name, hidden, seed=0, shape=shape)
+
+
+# --- Models of one's own --------------------------------------------------------------------------
+
+OWN = """
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+
+import localgrad.equinox
+import localgrad.flax
+
+
+def equinox(shape, classes, key):
+    layers = eqx.nn.MLP(64, classes, width_size=32, depth=1, key=key)
+    marked = localgrad.equinox.mark(layers, "layers[0]")
+    return eqx.nn.Sequential([eqx.nn.Lambda(jnp.ravel), marked])
+
+
+def flax_linen(shape, classes, key):
+    class Network(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(classes)(linen.relu(linen.Dense(32)(x.reshape(len(x), -1))))
+
+    network = Network()
+    variables = network.init(key, jnp.zeros((1, *shape)))
+    return variables, localgrad.flax.mark(network.apply, "Dense_0")
+
+
+def flax_nnx(*, key, classes, shape):
+    class Network(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(key)
+            self.hidden = nnx.Linear(64, 32, rngs=rngs)
+            self.out = nnx.Linear(32, classes, rngs=rngs)
+
+        def __call__(self, x):
+            return self.out(nnx.relu(self.hidden(x.reshape(len(x), -1))))
+
+    graph, params = nnx.split(localgrad.flax.mark(Network(), "hidden"))
+    return params, lambda params, x: nnx.merge(graph, params)(x)
+
+
+def plain(shape, classes, key):
+    w = jax.random.normal(key, (64, classes)) / 8
+    return {"w": w}, lambda params, x: x.reshape(len(x), -1) @ params["w"]
+
+
+def text(shape, classes, key):
+    return jnp.ones((classes, classes)), lambda table, tokens: table[tokens]
+
+
+number = lambda shape, classes, key: 3
+counting = lambda shape, classes, key: ({"w": jnp.ones(3), "n": [jnp.arange(2)]}, lambda p, x: x)
+fixed = lambda shape, classes, key: jnp.ravel
+wide = lambda shape, classes, key: (jnp.ones(64), lambda p, x: x.reshape(len(x), -1) * p)
+several = lambda shape, classes, key: (jnp.ones(10), lambda p, x: (p, x))
+without_key = lambda shape, classes: None
+"""
+MARKED = {"equinox": "layers[0]", "flax_linen": "Dense_0", "flax_nnx": "hidden"}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Models in a module of the user's own."""
+    (tmp_path / "own_models.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("own_models", None)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", [*MARKED, "plain"])
+def test_models_of_ones_own_train_as_they_are(name):
+    config = Config(model=f"own_models:{name}", epochs=3, seeds=2, learning_rate=1e-2)
+    trainer = Trainer(config, Devices(jax.devices()[:1]))
+    *_, last = Run(trainer, Watch()).progress()
+    assert (last.accuracy > 0.8).all()
+    first, second = (trainer.of_seed(trainer.start().params, k) for k in range(2))
+    assert any(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), first, second)))
+    assert trainer.compare(last.state.params).max_rel <= 5e-6
+    if name in MARKED:
+        view = lg.graph(trainer.loss)(first, *trainer.batch(0))
+        assert [vertex.name for vertex in view.vertices] == [MARKED[name], "loss"]
+
+
+@pytest.mark.usefixtures("own")
+def test_a_model_of_ones_own_reads_text_and_bytes():
+    model = build("own_models:text", (), 0, shape=(5,), classes=3)
+    assert model.apply(model.params, np.zeros((2, 5), np.int32)).shape == (2, 5, 3)
+    model = build("own_models:plain", (), 0)
+    images = np.full((2, 1, 8, 8), 255, np.uint8)
+    white = model.apply(model.params, np.ones(images.shape))
+    np.testing.assert_array_equal(model.apply(model.params, images), white)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "hidden", "message"),
+    [
+        ("number", (), "own_models:number returned a value of type int; return a callable model"),
+        ("counting", (), r"must be floating point arrays, met int32 at params\['n'\]\[0\]; "),
+        ("fixed", (), "nothing in own_models:fixed learns; give it"),
+        ("wide", (), r"outputs of shape \(2, 64\); make them \(2, 10\)"),
+        ("several", (), "outputs of shape tuple; make them"),
+        (
+            "without_key",
+            (),
+            r"unexpected keyword .*'key'; define it as without_key\(shape, c",
+        ),
+        ("plain", (8,), "the sizes of own_models:plain are its function's business"),
+    ],
+)
+def test_models_of_ones_own_that_cannot_be_trained(name, hidden, message):
+    with pytest.raises(ValueError, match=message):
+        build(f"own_models:{name}", hidden, 0)
 
 
 # --- Exactness ------------------------------------------------------------------------------------

@@ -1,16 +1,16 @@
 """Pictures that carry what is said of them, and the page that is made of them."""
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import jax
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from localgrad.experiments.files import replace_bytes, replace_text
 
 STYLE = {
     "figure.facecolor": "white",
@@ -92,12 +92,12 @@ def save(picture: Picture, name: str, folder: Path) -> Path:
         # 256 colours look the same and take a third of the space.
         small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         small.save(written, "png", optimize=True, dpi=(DPI, DPI), pnginfo=information)
-    return _write(folder / f"{name}.png", written.getvalue())
+    return replace_bytes(_file(name, folder), written.getvalue())
 
 
 def write_page(names: Iterable[str], folder: Path) -> Path:
     """Write the page of the pictures that are in the folder."""
-    return _write(folder / "README.md", page(names, folder).encode())
+    return replace_text(folder / "README.md", page(names, folder))
 
 
 def page(names: Iterable[str], folder: Path) -> str:
@@ -120,17 +120,3 @@ def _section(name: str, folder: Path) -> str:
 
 def _file(name: str, folder: Path) -> Path:
     return folder / f"{name}.png"
-
-
-def _write(path: Path, content: bytes) -> Path:
-    """Write beside the place and move there, so that no one meets half a file."""
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.close()
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    return path

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import localgrad as lg
-from localgrad.cli.errors import CommandError, UsageError, suggest
+from localgrad.cli.errors import CommandError, UsageError
+from localgrad.experiments.names import suggest
 
 INTERRUPTED = 130
 

@@ -1,10 +1,8 @@
-"""Errors that end a command, and near names for names that do not exist."""
+"""Errors that end a command."""
 
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 import localgrad as lg
@@ -31,14 +29,6 @@ class FailedError(CommandError):
     exit_code = 1
 
 
-def suggest(name: str, names: Iterable[str]) -> str:
-    """What to do about a name that is not among ``names``."""
-    names = sorted(names)
-    close = get_close_matches(name, names, n=1)
-    listed = f"choose from: {', '.join(names)}" if names else "there is none to choose from"
-    return f"did you mean {close[0]!r}? Or {listed}" if close else listed
-
-
 def explained(text: str) -> tuple[str, str, str] | None:
     """The three parts of a message of localgrad's; None of any other."""
     parts = re.fullmatch(r"(.*)\n  where: (.*)\n  what to do: (.*)", text, re.DOTALL)
@@ -49,7 +39,7 @@ def place_of(error: Exception) -> str | None:
     """The innermost line on the way to an error that is in no library; None if there is none."""
     libraries = [
         Path(lg.__file__).parent,
-        *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+        *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib", "scripts")),
     ]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)

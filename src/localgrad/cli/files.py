@@ -1,11 +1,11 @@
-"""Files are written whole or not at all."""
+"""The files that a command writes."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from localgrad.cli.errors import FailedError, UsageError
+from localgrad.cli.progress import doing
 
 
 def checked(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
@@ -24,24 +24,21 @@ def checked(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, in the place of `path`, which it becomes at the end.
+def writing(path: Path) -> Iterator[None]:
+    """Tell that a file is being written, whole or not at all.
 
     Raises:
-        FailedError: if it cannot be written.
+        FailedError: if it cannot be.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield part
-        part.replace(path)
+        with doing(f"writing {path}"):
+            yield
     except OSError as error:
         raise FailedError(
             f"the file could not be written: {error.strerror or error}",
             str(path),
             "free some space, or name another file",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def size(path: Path) -> str:

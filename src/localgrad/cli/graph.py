@@ -1,17 +1,19 @@
 """``localgrad graph``: the vertices that errors travel on."""
 
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import localgrad as lg
 from localgrad.cli.document import document, print_document
 from localgrad.cli.errors import FailedError
-from localgrad.cli.files import checked, whole
+from localgrad.cli.files import checked, writing
 from localgrad.cli.options import Problem, ProblemOptions, Reporting, ReportingOptions, a_path
 from localgrad.cli.problem import pose
 from localgrad.cli.progress import doing
 from localgrad.cli.report import DIFFERENTIATED, Column, Output, print_table
+from localgrad.experiments.files import replace_bytes
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -69,9 +71,12 @@ def _draw(view: lg.GraphView, path: Path) -> None:
             f"--out {path}",
             "install it with: pip install 'localgrad[plot]'",
         ) from error
-    with doing(f"drawing {path}"), whole(path) as part:
+    with doing(f"drawing {path}"):
         figure: Any = plot.graph(view).figure
-        figure.savefig(part, bbox_inches="tight")
+        drawn = BytesIO()
+        figure.savefig(drawn, format=path.suffix[1:].lower(), bbox_inches="tight")
+    with writing(path):
+        replace_bytes(path, drawn.getvalue())
 
 
 def _print(view: lg.GraphView) -> None:

@@ -37,9 +37,11 @@ def a_path() -> Any:
 
 @dataclass(frozen=True)
 class Model:
-    """A built-in model, as initialised, and its data."""
+    """A model, as initialised, and its data."""
 
-    model: Annotated[str | None, one_of(list(MODELS), Config.model)] = None
+    model: Annotated[
+        str | None, one_of([*MODELS, "MODULE:FUNCTION to make your own"], Config.model)
+    ] = None
     hidden: Annotated[Sizes, arg(help_behavior_hint="(default: the model's own)")] = ()
     """Sizes of its layers or blocks, such as: --hidden 128 64."""
     data: Annotated[

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from localgrad.cli.errors import CommandError, FailedError, UsageError, explained, place_of, suggest
+from localgrad.cli.errors import CommandError, FailedError, UsageError, explained, place_of
 from localgrad.cli.options import Model, Problem
 from localgrad.cli.progress import doing
-from localgrad.cli.target import call, load
+from localgrad.cli.target import call, failed, load
 from localgrad.experiments.data import DATASETS, FAMILIES, DataError
-from localgrad.experiments.models import MODELS
+from localgrad.experiments.models import MODELS, is_own
+from localgrad.experiments.names import suggest
 from localgrad.experiments.training import NAMED, Config, Trainer
 
 
@@ -62,7 +63,7 @@ def pose(options: Problem) -> Posed:
         return Posed(name, trainer.loss, (trainer.model.params, *trainer.batch(0)))
     if options.model is not None:
         raise UsageError(
-            "a function of your own and a built-in model cannot go together",
+            "a loss function of your own and a model cannot go together",
             f"{options.target} --model {options.model}",
             "give one of the two",
         )
@@ -75,23 +76,32 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
 
     Raises:
         UsageError: if the options make no sense.
-        FailedError: if the data cannot be had.
+        FailedError: if the data cannot be had, or a model of the user's own fails.
     """
     settings = {f.name: getattr(options, f.name) for f in fields(Model)} | others
-    settings["model"] = options.model or Config.model
-    _check("model", settings["model"], MODELS)
+    model = settings["model"] = options.model or Config.model
+    if is_own(model):
+        load(model, "--model")
+    else:
+        _check("model", model, MODELS)
     for option in NAMED.keys() & settings.keys():
         _check(option, settings[option], NAMED[option])
     family, _, rest = options.data.partition(":")
     if not (rest and family in FAMILIES):
         _check("data", options.data, [*DATASETS, *(f"{family}:..." for family in FAMILIES)])
     try:
-        with doing(f"building {settings['model']}"):
+        with doing(f"building {model}"):
             return Trainer(Config(**settings))
     except DataError as error:
         raise FailedError(error.met, error.where, error.advice) from error
-    except ValueError as error:
-        raise UsageError(str(error), "the options given", "see --help for all options") from error
+    except Exception as error:
+        if is_own(model) and (place_of(error) or not isinstance(error, ValueError)):
+            raise failed(model, error) from error
+        if not isinstance(error, ValueError):
+            raise
+        what, _, advice = str(error).partition("; ")
+        where = f"--model {model}" if is_own(model) else "the options given"
+        raise UsageError(what, where, advice or "see --help for all options") from error
 
 
 def _check(option: str, name: str, names: Iterable[str]) -> None:

@@ -9,12 +9,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from tyro.conf import Positional, arg
 
 from localgrad.cli.document import print_document
-from localgrad.cli.errors import FailedError, UsageError, suggest
+from localgrad.cli.errors import FailedError, UsageError
 from localgrad.cli.options import Flag, Reporting, ReportingOptions, a_path
 from localgrad.cli.progress import errors
 from localgrad.cli.ranges import Count, Natural
 from localgrad.cli.report import Column, Output, print_table
 from localgrad.experiments.data import DataError
+from localgrad.experiments.names import suggest
 from localgrad.experiments.reproduce import STUDIES, Done, Scale, Setup, Study, run_study
 
 NAMES = ", ".join(STUDIES)

@@ -19,7 +19,8 @@ from tyro.constructors import (
 )
 
 import localgrad as lg
-from localgrad.cli.errors import UsageError, explained, suggest
+from localgrad.cli.errors import UsageError, explained
+from localgrad.experiments.names import suggest
 
 
 def rules() -> dict[str, type[lg.Rule]]:

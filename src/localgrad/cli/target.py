@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from localgrad.cli.errors import FailedError, UsageError, place_of, suggest
+from localgrad.cli.errors import FailedError, UsageError, place_of
+from localgrad.experiments.names import suggest
 
 
-def load(target: str) -> Callable[[], Any]:
+def load(target: str, where: str = "MODULE:FUNCTION") -> Callable[..., Any]:
     """Import the function that ``target`` names; the current directory is looked in first.
 
     Raises:
@@ -21,7 +22,7 @@ def load(target: str) -> Callable[[], Any]:
     if not (module_name and colon and function_name):
         raise UsageError(
             f"{target!r} does not name a function",
-            "the argument MODULE:FUNCTION",
+            f"{where} {target}",
             "write it as package.module:function, such as: my_module:my_function",
         )
     sys.path.insert(0, os.getcwd())
@@ -29,14 +30,14 @@ def load(target: str) -> Callable[[], Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise _failed(f"import of {module_name}", error) from error
+            raise failed(f"import of {module_name}", error) from error
         raise UsageError(
             f"there is no module {error.name!r}",
             f"{target}, looked for in {os.getcwd()} and among the installed packages",
             suggest(error.name, _siblings(error.name)),
         ) from error
     except Exception as error:
-        raise _failed(f"import of {module_name}", error) from error
+        raise failed(f"import of {module_name}", error) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         own = [name for name, value in vars(module).items() if _is_own(module_name, value)]
@@ -57,7 +58,7 @@ def call(target: str, function: Callable[[], Any]) -> tuple[Callable[..., Any], 
     try:
         result = function()
     except Exception as error:
-        raise _failed(target, error) from error
+        raise failed(target, error) from error
     match result:
         case (loss, (_, *_) as args) if callable(loss):
             return loss, tuple(args)
@@ -68,7 +69,8 @@ def call(target: str, function: Callable[[], Any]) -> tuple[Callable[..., Any], 
     )
 
 
-def _failed(what: str, error: Exception) -> FailedError:
+def failed(what: str, error: Exception) -> FailedError:
+    """What to raise for an exception in the user's code."""
     return FailedError(
         f"{what} failed with {type(error).__name__}: {error}",
         place_of(error) or what,

@@ -13,8 +13,8 @@ from tyro.conf import UseAppendAction, arg
 
 import localgrad as lg
 from localgrad.cli.document import document, print_document
-from localgrad.cli.errors import FailedError, UsageError, suggest
-from localgrad.cli.files import checked, size, whole
+from localgrad.cli.errors import FailedError, UsageError
+from localgrad.cli.files import checked, size, writing
 from localgrad.cli.options import (
     BesideFields,
     Flag,
@@ -31,6 +31,7 @@ from localgrad.cli.progress import doing
 from localgrad.cli.ranges import Count
 from localgrad.cli.report import Output, print_text
 from localgrad.cli.rules import rules
+from localgrad.experiments.names import suggest
 
 HIDDEN = ("gradients", "aux", "vertices", "graph", "first_not_finite")
 
@@ -82,8 +83,9 @@ def run(options: Options) -> None:
     problem = pose(options.problem)
     recordings = [_recorded(problem, rule, options) for _, rule in names]
     first, *others = recordings
-    with doing(f"writing {options.out}"), whole(options.out) as part:
-        first.show(part, beside=others[0] if others else None, title=_title(problem, options))
+    beside = others[0] if others else None
+    with writing(options.out):
+        first.show(options.out, beside=beside, title=_title(problem, options))
     if options.output.json:
         shown = [_described(recording) for recording in recordings]
         page = {"path": options.out, "bytes": options.out.stat().st_size}

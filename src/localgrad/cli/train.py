@@ -163,8 +163,11 @@ def run(options: Options) -> None:
     seconds = time.perf_counter() - start
     if loss is None and interrupted:
         raise KeyboardInterrupt
-    with doing("testing"):
-        accuracy = trainer.accuracy(training.state.params)
+    if epochs and epochs[-1].step == training.step:
+        accuracy = epochs[-1].accuracy
+    else:  # Stopped within an epoch, or nothing was left to train.
+        with doing("testing"):
+            accuracy = trainer.accuracy(training.state.params)
     model = trainer.config.model
     console.print(
         f"{model} trained by {options.rule}: "

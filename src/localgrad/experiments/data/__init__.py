@@ -3,7 +3,6 @@
 One file per format. `load` gives a `Dataset`, `batch_indices` its batches.
 """
 
-from difflib import get_close_matches
 from os import PathLike, fspath
 
 from localgrad.experiments.data.batches import batch_indices, order, steps_per_epoch
@@ -14,6 +13,7 @@ from localgrad.experiments.data.idx import load_idx
 from localgrad.experiments.data.openml import load_openml
 from localgrad.experiments.data.svhn import load_svhn
 from localgrad.experiments.data.text import load_text
+from localgrad.experiments.names import suggest
 
 __all__ = [
     "DATASETS",
@@ -67,10 +67,9 @@ def load(name: str, folder: str | PathLike[str] | None = None, seed: int = 0) ->
     loader = (FAMILIES if colon and rest else DATASETS).get(family)
     if loader is None:
         names = [*DATASETS, "openml:NAME", "text:PATH"]
-        close = get_close_matches(name, names, n=1)
         raise DataError(
             f"there is no data set {name!r}",
             "the name of the data set",
-            (f"did you mean {close[0]!r}? Or " if close else "") + f"choose: {', '.join(names)}",
+            suggest(name, names),
         )
     return loader(name, None if folder is None else fspath(folder), seed)

@@ -14,13 +14,17 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from localgrad.experiments.models import own
 from localgrad.experiments.models.convolutional import CNN, AlexNet, PublishedCNN
+from localgrad.experiments.models.needs import need
+from localgrad.experiments.models.own import is_own
 from localgrad.experiments.models.perceptron import MLP, PublishedMLP
 from localgrad.experiments.models.recurrent import ElmanCell, Recurrent
 from localgrad.experiments.models.residual import ResidualCNN, ResNet18
 from localgrad.experiments.models.transformer import Decoder, Encoder
+from localgrad.experiments.names import suggest
 
-__all__ = ["MODELS", "Family", "Model", "Params", "build"]
+__all__ = ["MODELS", "Family", "Model", "Params", "build", "is_own"]
 
 Params = Any
 """A pytree of the arrays that learn."""
@@ -76,14 +80,19 @@ def build(
     """Initialise a model.
 
     Args:
-        name: A key of `MODELS`.
-        hidden: Sizes of the model's layers or blocks, positive; empty for its usual ones.
+        name: A key of `MODELS`; or ``package.module:function``, a function that is called as
+            ``function(shape=shape, classes=classes, key=key)`` and returns a model of your own:
+            a callable pytree, such as an Equinox module, that maps one input to its outputs, or a
+            pair ``(params, apply)`` where ``apply(params, inputs)`` maps a batch.
+        hidden: Sizes of the model's layers or blocks, positive; empty for its usual ones, and for
+            a model of your own.
         seed: Draws the parameters.
         shape: Of one input: (channels, rows, columns) of an image, (length,) of a text.
         classes: How many outputs there are; for a text, how many different characters, too.
 
     Raises:
-        ValueError: if there is no such model, or ``hidden`` or ``shape`` does not fit it.
+        ValueError: if there is no such model, or ``hidden`` or ``shape`` does not fit it, or a
+            model of your own is none that can be trained.
 
     Example:
         >>> import jax.numpy as jnp
@@ -92,13 +101,16 @@ def build(
         >>> model.apply(model.params, jnp.zeros((5, 1, 8, 8))).shape
         (5, 10)
     """
-    if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}; models: {', '.join(MODELS)}")
-    hidden = tuple(hidden) or MODELS[name].hidden
-    if min(hidden) < 1:
-        raise ValueError(f"hidden sizes must be positive, got {hidden}")
-    module = MODELS[name].make(hidden, shape, classes, key=jax.random.key(seed))
-    params, static = eqx.partition(module, eqx.is_inexact_array)
+    key = jax.random.key(seed)
+    if is_own(name):
+        need(not hidden, f"the sizes of {name} are its function's business; leave out the hidden")
+        params, mapping = _split(own.make(name, shape, classes, key))
+        own.check(name, params, mapping, shape, classes)
+    else:
+        need(name in MODELS, f"there is no model {name!r}; {suggest(name, MODELS)}")
+        hidden = tuple(hidden) or MODELS[name].hidden
+        need(min(hidden) >= 1, f"hidden sizes must be positive, got {hidden}")
+        params, mapping = _split(MODELS[name].make(hidden, shape, classes, key=key))
 
     def apply(params: Params, inputs: ArrayLike) -> Array:
         inputs = jnp.asarray(inputs)
@@ -106,6 +118,14 @@ def build(
             inputs = inputs.astype(jnp.float32) / 255
         if jnp.issubdtype(inputs.dtype, jnp.floating):
             inputs = inputs.astype(jnp.result_type(*jax.tree.leaves(params)))
-        return jax.vmap(eqx.combine(params, static))(inputs)
+        return mapping(params, inputs)
 
     return Model(params, apply)
+
+
+def _split(made: Any) -> tuple[Params, Callable[[Params, Array], Array]]:
+    """What learns, and the function of it and of a batch; as it is if it is such a pair."""
+    if isinstance(made, tuple):
+        return made
+    params, static = eqx.partition(made, eqx.is_inexact_array)
+    return params, lambda params, inputs: jax.vmap(eqx.combine(params, static))(inputs)

@@ -10,7 +10,8 @@ import numpy as np
 
 import localgrad as lg
 from localgrad.experiments.reproduce.study import Result
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import trainer_of
+from localgrad.experiments.training import Config, Trainer
 from localgrad.experiments.training.trainer import Window
 
 
@@ -28,10 +29,7 @@ def beside(config: Config, dtype: str, roundings: int = 0) -> Result:
         backpropagation b; ``moved``, the same of b from the weights that it began with.
     """
     with jax.enable_x64(dtype == "float64"):
-        trainer, twin = (
-            Trainer(c, Devices(jax.devices()[:1]))
-            for c in (config, replace(config, rule=lg.Backprop()))
-        )
+        trainer, twin = (trainer_of(c) for c in (config, replace(config, rule=lg.Backprop())))
         begin = twin.start().params
         found: Result = {"accuracy": [], "backprop": [], "distance": [], "moved": []}
         for ours, theirs in zip(epochs(trainer, roundings), epochs(twin), strict=True):

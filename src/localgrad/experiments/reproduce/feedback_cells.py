@@ -11,7 +11,9 @@ import numpy as np
 
 import localgrad as lg
 from localgrad.experiments.reproduce.study import Cell, Result
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import trainer_of
+from localgrad.experiments.training import Config, Trainer
+from localgrad.experiments.training.feedback import forward, undecayed
 
 POINTS = 20
 """So many times over a training, besides its start, it is measured."""
@@ -37,7 +39,7 @@ def feedback_cell(key: str, config: Config, decay: float) -> Cell:
 
 
 def _train(config: Config, decay: float) -> Result:
-    trainer = Trainer(config, Devices(jax.devices()[:1]))
+    trainer = trainer_of(config)
     measure = _measure(trainer)
     begin = trainer.start()
     if config.feedback == "decayed":
@@ -74,18 +76,15 @@ def _train(config: Config, decay: float) -> Result:
 
 def _measure(trainer: Trainer) -> Callable[[Any, Any], Any]:
     """Of one seed's parameters, now and at the start."""
-    rules = (trainer.rule, lg.Backprop())
-    gradients = [lg.grad(trainer.loss, rule=rule) for rule in rules]
+    gradients = [trainer.local(lg.grad), lg.grad(trainer.loss, rule=lg.Backprop())]
     batch = trainer.held_out
 
     @jax.jit
     def measure(params: Any, begin: Any) -> dict[str, dict[str, Any]]:
+        # Decay is a part of what synapses learn, and is no gradient.
+        g, b = (forward(gradient(undecayed(params), *batch)) for gradient in gradients)
         if not isinstance(params, lg.Synapses):
-            g, b = (gradient(params, *batch) for gradient in gradients)
             return {"gradients": _cosines(g, b), "weights": {}, "gap": {}, "drift": {}}
-        # Decay is a part of what such synapses learn, and is no gradient.
-        bare = replace(params, learns=False, decay=0.0)
-        g, b = (gradient(bare, *batch).forward for gradient in gradients)
         now, then = (dict(_differences(p)) for p in (params, begin))
         return {
             "gradients": _cosines(g, b),

@@ -21,7 +21,8 @@ from localgrad.experiments.reproduce.study import (
     Table,
     verdict,
 )
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import trainer_of
+from localgrad.experiments.training import Config
 
 DTYPES = ("float32", "float64")
 POWERS = range(0, -9, -1)
@@ -57,7 +58,7 @@ def _distance(folder: str | None, settings: dict[str, Any], nudge: float, dtype:
     with jax.enable_x64(dtype == "float64"):
         rule = lg.InferenceLearning(steps=STEPS, rate=RATE, nudge=nudge)
         config = Config(rule=rule, folder=folder, epochs=1, **{k: settings[k] for k in names})
-        trainer = Trainer(config, Devices(jax.devices()[:1]))
+        trainer = trainer_of(config)
         comparison = trainer.compare(trainer.model.params)
     return {
         "max_rel": {leaf.name.removeprefix("args[0]"): leaf.max_rel for leaf in comparison.leaves},
@@ -68,7 +69,7 @@ def _distance(folder: str | None, settings: dict[str, Any], nudge: float, dtype:
 
 def _worst(results: Results, dtype: str) -> np.ndarray:
     """Of each nudge, the largest difference of any leaf."""
-    return np.array([max(results[_key(dtype, p)]["max_rel"].values()) for p in POWERS])
+    return np.array([np.max([*results[_key(dtype, p)]["max_rel"].values()]) for p in POWERS])
 
 
 def _floor(worst: np.ndarray) -> tuple[float, float]:

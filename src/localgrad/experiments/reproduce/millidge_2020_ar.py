@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import localgrad as lg
 from localgrad import plot
+from localgrad.experiments.reproduce.accuracies import mean, spread
 from localgrad.experiments.reproduce.study import (
     Cell,
     Claim,
@@ -21,10 +22,11 @@ from localgrad.experiments.reproduce.study import (
     Setup,
     Study,
     Table,
+    Verdict,
     verdict,
 )
-from localgrad.experiments.reproduce.training_cells import training_cell
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import trainer_of, training_cell
+from localgrad.experiments.training import Config
 
 Start = Literal["zero", "activity"]
 
@@ -121,7 +123,7 @@ def _images(setup: Setup, what: tuple[lg.Rule, str]) -> Config:
 
 def _angles(config: Config, start: Start) -> Result:
     """Degrees between AR's and backpropagation's update of the first layer."""
-    trainer = Trainer(config, Devices(jax.devices()[:1]))
+    trainer = trainer_of(config)
     params, batch = trainer.model.params, trainer.batch(0)
     exact = jax.tree.leaves(jax.grad(trainer.loss)(params, *batch))[0]
     found: dict[str, list[float]] = {f"{rate:g}": [] for rate in RATES}
@@ -149,16 +151,6 @@ def _key(name: str, unit: str = "") -> str:
     return "".join(kept).lower()
 
 
-def _final(result: Result) -> np.ndarray:
-    """Test accuracy in percent at the end, of each seed."""
-    return 100 * np.array(result["accuracy"][-1]) if result["accuracy"] else np.array([np.nan])
-
-
-def _spread(values: np.ndarray) -> str:
-    deviation = f" +- {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{deviation}"
-
-
 def tables(setup: Setup, results: Results) -> Sequence[Table]:
     """Sweeps, trainings, relaxations, images."""
     angles = [
@@ -166,12 +158,9 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         for start in STARTS
         for rate in results[f"sweeps-{start}"]
     ]
-    relaxed = [
-        [name, *(_spread(_final(results[_key(name, unit)])) for unit in UNITS)] for name in RELAXED
-    ]
+    relaxed = [[name, *(spread(results[_key(name, unit)]) for unit in UNITS)] for name in RELAXED]
     main = [
-        [name, _spread(_final(results[_key(name)])), _spread(_final(results[_key(name, "CNN")]))]
-        for name in MAIN
+        [name, spread(results[_key(name)]), spread(results[_key(name, "CNN")])] for name in MAIN
     ]
     head = ["start", "rate", *(f"{sweeps} sweeps" for sweeps in SWEEPS)]
     percent = "test accuracy in percent, mean and standard deviation over seeds"
@@ -209,20 +198,19 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
 
 def claims(setup: Setup, results: Results) -> Sequence[Claim]:
     """What the papers say of accuracies, and our reconstruction of the published convergence."""
-    bp, ar = (_final(results[_key(name)]).mean() for name in MAIN)
+    bp, ar = (mean(results[_key(name)]) for name in MAIN)
 
     def loses(name: str, unit: str) -> float:
-        """Points of accuracy below AR."""
-        return float((_final(results[_key("AR", unit)]) - _final(results[_key(name, unit)])).mean())
+        """Points of accuracy below AR; nan where one has diverged."""
+        return mean(results[_key("AR", unit)]) - mean(results[_key(name, unit)])
 
-    comparable = {n: {u: loses(n, u) for u in UNITS} for n in RELAXED}
-
-    def said(name: str) -> str:
-        losses = comparable[name].items()
-        return ", ".join(f"{unit}: {loss:+.1f} points lost" for unit, loss in losses)
+    def comparable(name: str) -> tuple[Verdict, str]:
+        losses = {unit: loses(name, unit) for unit in UNITS}
+        said = ", ".join(f"{unit}: {loss:+.1f} points lost" for unit, loss in losses.items())
+        return verdict(all(loss < 3 for loss in losses.values())), said
 
     angles = results["sweeps-activity"]["0.1"]
-    cnn = [_final(results[_key(name, "CNN")]).mean() for name in MAIN]
+    cnn = [mean(results[_key(name, "CNN")]) for name in MAIN]
     follow_up = "Millidge et al. 2020, Investigating the scalability"
     source = "Millidge et al. 2020, Activation relaxation"
     return [
@@ -242,26 +230,23 @@ def claims(setup: Setup, results: Results) -> Sequence[Claim]:
         Claim(
             "Learned backward weights are comparable to AR (3 points)",
             source,
-            verdict(max(comparable["learned psi"].values()) < 3),
-            said("learned psi"),
+            *comparable("learned psi"),
         ),
         Claim(
             "Leaving the nonlinear derivatives out of the relaxation does little (3 points)",
             source,
-            verdict(max(comparable["no f' in the relaxation"].values()) < 3),
-            said("no f' in the relaxation"),
+            *comparable("no f' in the relaxation"),
         ),
         Claim(
             "Both together are equivalent to full AR (3 points)",
             source,
-            verdict(max(comparable["learned psi, no f' in the relaxation"].values()) < 3),
-            said("learned psi, no f' in the relaxation"),
+            *comparable("learned psi, no f' in the relaxation"),
         ),
         Claim(
             "With the current value in place of the stored one, AR still trains (tanh, 3 points)",
             source,
-            verdict(comparable["current value in the update"]["tanh"] < 3),
-            said("current value in the update"),
+            verdict(loses("current value in the update", "tanh") < 3),
+            comparable("current value in the update")[1],
         ),
         Claim(
             "AR trains convolutional nets as backpropagation does (1 point)",

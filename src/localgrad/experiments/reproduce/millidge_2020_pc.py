@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import localgrad as lg
 from localgrad import plot
+from localgrad.experiments.reproduce.accuracies import mean
 from localgrad.experiments.reproduce.millidge_2020_pc_nets import (
     NETWORKS,
     compared,
@@ -29,8 +30,8 @@ from localgrad.experiments.reproduce.study import (
     Table,
     verdict,
 )
-from localgrad.experiments.reproduce.training_cells import train
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import train, trainer_of
+from localgrad.experiments.training import Config
 
 Row = list[str | float | None]
 
@@ -100,7 +101,7 @@ def _scalars() -> Result:
 def _distances(config: Config) -> Result:
     """Of the worst parameter, the distance and the cosine over steps."""
     with jax.enable_x64(True):
-        trainer = Trainer(config, Devices(jax.devices()[:1]))
+        trainer = trainer_of(config)
         found = []
         for count in COUNTS:
             rule = lg.FixedPrediction(steps=count, rate=RATE)
@@ -115,9 +116,9 @@ def _distances(config: Config) -> Result:
     }
 
 
-def _mean(result: Result, what: str) -> float:
+def _loss(result: Result) -> float:
     """At the end of the training, over seeds; nan if it has diverged."""
-    return float("nan") if result["diverged"] else float(np.mean(result[what][-1]))
+    return float("nan") if result["diverged"] else float(np.mean(result["loss"][-1]))
 
 
 def tables(setup: Setup, results: Results) -> Sequence[Table]:
@@ -134,7 +135,7 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         for rate, found in results["scalars"]["max_rel"].items()
     ]
     final: list[Row] = [
-        [name, label, 100 * _mean(found, "accuracy"), _mean(found, "loss")]
+        [name, label, mean(found), _loss(found)]
         for name in NETWORKS
         for label in RULES
         for found in [results[_key(name, label)]]
@@ -224,7 +225,7 @@ def claims(setup: Setup, results: Results) -> Sequence[Claim]:
                 f"{one['depth']}",
             )
         )
-        accuracies = {rule: 100 * _mean(results[_key(name, rule)], "accuracy") for rule in RULES}
+        accuracies = {rule: mean(results[_key(name, rule)]) for rule in RULES}
         by_bp, by_pc = accuracies.values()
         found.append(
             Claim(

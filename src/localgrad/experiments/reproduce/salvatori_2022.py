@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-
 from localgrad.experiments.reproduce.study import Scale, Setup
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.training import Config
 
 SOURCE = "Salvatori, Song, Xu, Lukasiewicz, Bogacz 2022, Reverse differentiation via predictive "
 SOURCE += "coding, AAAI."
@@ -85,8 +83,3 @@ def settings(config: Config) -> dict[str, Any]:
     """What of a configuration a gradient of the first batch depends on."""
     names = ("model", "hidden", "data", "batch_size", "loss", "seed")
     return {name: getattr(config, name) for name in names}
-
-
-def trainer_of(config: Config) -> Trainer:
-    """Its data, model and loss, on one device."""
-    return Trainer(config, Devices(jax.devices()[:1]))

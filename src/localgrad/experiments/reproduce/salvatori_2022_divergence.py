@@ -18,7 +18,6 @@ from localgrad.experiments.reproduce.salvatori_2022 import (
     SOURCE,
     configuration,
     settings,
-    trainer_of,
 )
 from localgrad.experiments.reproduce.study import (
     Cell,
@@ -33,6 +32,7 @@ from localgrad.experiments.reproduce.study import (
     Verdict,
     verdict,
 )
+from localgrad.experiments.reproduce.training_cells import trainer_of
 from localgrad.experiments.training import Config
 
 RULES: dict[str, lg.Rule] = {

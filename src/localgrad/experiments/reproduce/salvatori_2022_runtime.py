@@ -19,7 +19,6 @@ from localgrad.experiments.reproduce.salvatori_2022 import (
     SOURCE,
     configuration,
     settings,
-    trainer_of,
 )
 from localgrad.experiments.reproduce.study import (
     Cell,
@@ -34,6 +33,7 @@ from localgrad.experiments.reproduce.study import (
     Verdict,
     verdict,
 )
+from localgrad.experiments.reproduce.training_cells import trainer_of
 from localgrad.experiments.training import Config
 
 IL = lg.InferenceLearning(steps=100, rate=0.1)

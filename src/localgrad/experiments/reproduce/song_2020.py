@@ -34,7 +34,8 @@ from localgrad.experiments.reproduce.three_conditions import (
     ablations,
     worst,
 )
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import trainer_of
+from localgrad.experiments.training import Config
 
 BATCH, WIDTH, DEPTHS = 32, 32, (1, 2, 3, 5)
 DEEP = ", ".join(map(str, DEPTHS))
@@ -120,7 +121,7 @@ def _update_cell(setup: Setup, depth: int, dtype: str) -> Cell:
 def _update(config: Config, dtype: str) -> Result:
     """Of each rule, how far one gradient is from backpropagation's; each compiled by itself."""
     with jax.enable_x64(dtype == "float64"):
-        trainer = Trainer(config, Devices(jax.devices()[:1]))
+        trainer = trainer_of(config)
         params, batch = trainer.model.params, trainer.batch(0)
         exact = jax.jit(jax.grad(trainer.loss))(params, *batch)
         found = {}

@@ -24,10 +24,15 @@ def training_cell(key: str, config: Config, *, dtype: str = "float32", align: in
     return Cell(key, settings, partial(train, config, dtype, align))
 
 
+def trainer_of(config: Config) -> Trainer:
+    """On one device, so that numbers do not depend on how many there are."""
+    return Trainer(config, Devices(jax.devices()[:1]))
+
+
 def train(config: Config, dtype: str = "float32", align: int = 0) -> Result:
     """Train; see `training_cell`."""
     with jax.enable_x64(dtype == "float64"):
-        trainer = Trainer(config, Devices(jax.devices()[:1]))
+        trainer = trainer_of(config)
         run = Run(trainer, Watch(log_every=LOGGED, align_every=align))
         epochs: list[Any] = []
         aligned: list[Any] = []

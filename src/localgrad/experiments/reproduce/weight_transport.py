@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 import localgrad as lg
 from localgrad import plot
+from localgrad.experiments.reproduce.accuracies import mean, spread
 from localgrad.experiments.reproduce.feedback_cells import feedback_cell
 from localgrad.experiments.reproduce.study import (
     Cell,
@@ -92,13 +93,6 @@ def _key(rule: str, feedback: str) -> str:
     return f"{rule} {feedback}".lower().replace(",", "").replace(" ", "-")
 
 
-def _final(results: Results, rule: str, feedback: str) -> np.ndarray:
-    """Test accuracy in percent at the end, of each seed; nan where a training diverged."""
-    result = results[_key(rule, feedback)]
-    is_whole = result["accuracy"] and not result["diverged"]
-    return 100 * np.array(result["accuracy"][-1]) if is_whole else np.array([np.nan])
-
-
 def _course(results: Results, rule: str, feedback: str, what: str) -> dict[str, np.ndarray]:
     """A measure of each weight over the measurements, mean over seeds."""
     measured = results[_key(rule, feedback)][what]
@@ -118,7 +112,7 @@ def _shrunk(setup: Setup, results: Results, rule: str) -> np.ndarray:
 
 def tables(setup: Setup, results: Results) -> Sequence[Table]:
     """Accuracies; alignment at the start and at the end; what becomes of `W - psi`."""
-    accuracy = [[rule, *(_spread(_final(results, rule, f)) for f in FEEDBACK)] for rule in RULES]
+    accuracy = [[rule, *(spread(results[_key(rule, f)]) for f in FEEDBACK)] for rule in RULES]
     accuracy.append(["published", *(PUBLISHED.get(f, "") for f in FEEDBACK)])
     alignment = [_alignment(results, rule, f) for rule in RULES for f in FEEDBACK]
     gaps = [
@@ -165,13 +159,6 @@ def _alignment(results: Results, rule: str, feedback: str) -> list[str | float |
     start = float(min(course[0] for course in hidden))
     ends = [float(course[-1]) for course in hidden + twins]
     return [rule, feedback, start, *ends, *[None] * (2 * len(hidden) - len(ends))]
-
-
-def _spread(values: np.ndarray) -> str:
-    if np.isnan(values).any():
-        return "diverged"
-    deviation = f" +- {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{deviation}"
 
 
 def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
@@ -258,7 +245,7 @@ def _on_learned(results: Results) -> list[Claim]:
         [c[-1] for rule in RULES for c in _course(results, rule, "learned", "drift").values()]
     )
     lost = {rule: _loses(results, rule, "learned", "exact") for rule in RULES}
-    ends = np.array([[_final(results, rule, f).mean() for rule in EXACT] for f in FEEDBACK])
+    ends = np.array([[mean(results[_key(rule, f)]) for rule in EXACT] for f in FEEDBACK])
     apart = np.ptp(ends, axis=1).max()
     return [
         Claim(
@@ -333,7 +320,7 @@ def _on_decayed(setup: Setup, results: Results) -> list[Claim]:
 
 def _loses(results: Results, rule: str, feedback: str, against: str) -> float:
     """Points of accuracy."""
-    return float(_final(results, rule, against).mean() - _final(results, rule, feedback).mean())
+    return mean(results[_key(rule, against)]) - mean(results[_key(rule, feedback)])
 
 
 def _points(lost: dict[str, float]) -> str:

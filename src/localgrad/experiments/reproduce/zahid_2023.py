@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import localgrad as lg
+from localgrad.experiments.reproduce.accuracies import mean
 from localgrad.experiments.reproduce.study import (
     Cell,
     Claim,
@@ -103,17 +104,12 @@ def _at(result: Result, rate: str, count: int) -> float:
 def _fewest(result: Result, rate: str) -> tuple[int, float]:
     """The fewest steps with about the best cosine there is, and that cosine."""
     found = np.array(result["cosine"][rate])
-    first = int(np.argmax(found >= ENOUGH * found.max()))
+    first = int(np.argmax(found >= ENOUGH * np.nanmax(found)))
     return result["counts"][first], float(found[first])
 
 
-def _percent(result: Result) -> float:
-    """Test accuracy at the end, mean over seeds; nan if the training has diverged."""
-    return float("nan") if result["diverged"] else 100 * float(np.mean(result["accuracy"][-1]))
-
-
 def _accuracies(results: Results, depth: int, name: str) -> list[float]:
-    return [_percent(results[_key("trained", depth, name, n)]) for n in trained_steps(depth)]
+    return [mean(results[_key("trained", depth, name, n)]) for n in trained_steps(depth)]
 
 
 class Parallel(NamedTuple):
@@ -157,7 +153,7 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
     trained: list[Row] = [
         [depth, name, TRAINED_AT[name], *_accuracies(results, depth, name), exact]
         for depth in trained_depths(setup)
-        for exact in [_percent(results[_key("trained", depth)])]
+        for exact in [mean(results[_key("trained", depth)])]
         for name in RULES
     ]
     costs: list[Row] = [
@@ -215,7 +211,7 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
             for name, marker in zip(RULES, "os^", strict=True):
                 at = np.array(trained_steps(depth)) / depth
                 ax.semilogx(at, _accuracies(results, depth, name), f"{marker}-", label=name)
-            exact = _percent(results[_key("trained", depth)])
+            exact = mean(results[_key("trained", depth)])
             ax.axhline(exact, color="k", linestyle=":", label="backpropagation")
             _per_layer(ax, f"{depth} hidden layers")
         axes[0].set_ylabel("test accuracy (%)")
@@ -294,7 +290,7 @@ def _falls(setup: Setup, results: Results, name: str) -> Claim:
     parts = []
     for depth in DEPTHS[setup.scale]:
         found = results[_key("cosine", depth, name)]
-        best = max(found["cosine"][rate])
+        best = float(np.nanmax(found["cosine"][rate]))
         parts.append([_at(found, rate, n) / best for n in (depth // 2, depth)])
     measured = ", ".join(
         f"{depth} layers: {half:.2f} and {all_:.2f}"

@@ -12,7 +12,8 @@ import localgrad as lg
 from localgrad.experiments.losses import LOSSES
 from localgrad.experiments.models import build
 from localgrad.experiments.reproduce.study import Result
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import trainer_of
+from localgrad.experiments.training import Config
 
 NET, SHAPE, BATCH = (300, 300, 100), (1, 28, 28), 64
 """The perceptron of activation relaxation, 784-300-300-100-10."""
@@ -48,7 +49,7 @@ def rule_of(name: str) -> lg.Rule:
 
 def cost(config: Config, name: str) -> Result:
     """A gradient's multiply-adds and a training step's time, both over backpropagation's."""
-    trainer = Trainer(replace(config, rule=rule_of(name), seeds=1), Devices(jax.devices()[:1]))
+    trainer = trainer_of(replace(config, rule=rule_of(name), seeds=1))
     times = trainer.time_steps(trainer.model.params, seconds=3.0)
     return {
         "work": _work(name) / _work("backpropagation"),

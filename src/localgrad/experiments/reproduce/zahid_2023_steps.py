@@ -10,7 +10,8 @@ import numpy as np
 
 import localgrad as lg
 from localgrad.experiments.reproduce.study import Result, Scale, Setup
-from localgrad.experiments.training import Config, Devices, Trainer
+from localgrad.experiments.reproduce.training_cells import trainer_of
+from localgrad.experiments.training import Config
 
 BATCH = 64
 
@@ -73,7 +74,7 @@ def trained_steps(depth: int) -> tuple[int, ...]:
 def sweep(swept: Config, name: str, counts: Sequence[int]) -> Result:
     """By rate and number of steps, the cosine to backpropagation's gradient."""
     with jax.enable_x64(True):
-        trainer = Trainer(swept, Devices(jax.devices()[:1]))
+        trainer = trainer_of(swept)
         params, batch = trainer.model.params, trainer.batch(0)
         exact = jax.grad(trainer.loss)(params, *batch)
         found: dict[str, list[float]] = {f"{rate:g}": [] for rate in RATES}

@@ -23,10 +23,7 @@ class Measure:
 
     def __init__(self, trainer: Trainer) -> None:
         self._batch = trainer.held_out
-        gradients = [
-            lg.grad(trainer.loss, rule=trainer.rule),
-            lg.grad(trainer.loss, rule=lg.Backprop()),
-        ]
+        gradients = [trainer.local(lg.grad), lg.grad(trainer.loss, rule=lg.Backprop())]
 
         def measure(params: Any, *batch: Any) -> Any:
             g, b = (forward(gradient(undecayed(params), *batch)) for gradient in gradients)

@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import localgrad as lg
-from localgrad.experiments.data import Dataset, steps_per_epoch
 from localgrad.experiments.losses import LOSSES
+from localgrad.experiments.names import suggest
 from localgrad.experiments.training.feedback import FEEDBACK
 from localgrad.experiments.training.optimisers import OPTIMISERS, SCHEDULES
 
@@ -26,7 +25,8 @@ class Config:
     """A training run. The same configuration gives the same parameters, bit for bit.
 
     Attributes:
-        model: One of `localgrad.experiments.models.MODELS`.
+        model: One of `localgrad.experiments.models.MODELS`, or ``package.module:function``; see
+            `localgrad.experiments.models.build`.
         rule: How gradients are computed.
         feedback: One of `FEEDBACK`: the weights that errors travel back on.
         hidden: The model's sizes; its own defaults if empty.
@@ -68,12 +68,10 @@ class Config:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"the learning rate must be positive, got {self.learning_rate}")
-        for name, there in NAMED.items():
-            _known(name, getattr(self, name), list(there))
-
-    def steps_per_epoch(self, data: Dataset) -> int:
-        """How many whole batches an epoch has."""
-        return steps_per_epoch(len(data.train_labels), self.batch_size)
+        for what, there in NAMED.items():
+            name = getattr(self, what)
+            if name not in there:
+                raise ValueError(f"there is no {what} {name!r}; {suggest(name, there)}")
 
     def as_dict(self) -> dict[str, object]:
         """What the numbers depend on, as plain values; the rule as its Python expression.
@@ -83,11 +81,3 @@ class Config:
         names = [f.name for f in dataclasses.fields(self) if f.name != "folder"]
         plain = {name: getattr(self, name) for name in names}
         return plain | {"rule": repr(self.rule), "hidden": list(self.hidden)}
-
-
-def _known(what: str, name: str, there: list[str]) -> None:
-    if name in there:
-        return
-    close = get_close_matches(name, there, n=1)
-    guess = f"did you mean {close[0]!r}? Or " if close else ""
-    raise ValueError(f"there is no {what} {name!r}; {guess}choose from {', '.join(there)}")

@@ -62,12 +62,12 @@ def first_cause(trainer: Trainer, params: Any, step: int, seed: int) -> str:
     for vertex in forward.vertices:
         if not np.isfinite(vertex.value[0]).all():
             return f"the value of vertex {_place(forward, vertex.name)} in the forward pass"
-    if not isinstance(trainer.rule, lg.Backprop | lg.ZIL):
-        inference = lg.record(trainer.loss, rule=trainer.rule, only=[])(params, *batch)
+    if not isinstance(trainer.config.rule, lg.Backprop | lg.ZIL):
+        inference = trainer.local(lg.record, only=[])(params, *batch)
         if inference.not_finite:
             name, time = min(inference.not_finite.items(), key=lambda found: found[1])
             return f"vertex {_place(inference, name)} at inference step {time}"
-    gradients = lg.grad(trainer.loss, rule=trainer.rule)(params, *batch)
+    gradients = trainer.local(lg.grad)(params, *batch)
     for name, leaf in named(gradients).items():
         if not np.isfinite(leaf).all():
             return f"the gradient of {name}, though all values and errors are finite"

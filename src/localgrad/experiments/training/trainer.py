@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 import localgrad as lg
-from localgrad.experiments.data import batch_indices, load, order
+from localgrad.experiments.data import batch_indices, load, order, steps_per_epoch
 from localgrad.experiments.losses import LOSSES
 from localgrad.experiments.models import Params, build
 from localgrad.experiments.training.config import Config
@@ -77,7 +77,7 @@ class Trainer:
         self.config = config
         self.devices = devices or Devices()
         self.data = load(config.data, config.folder, config.seed)
-        self.steps_per_epoch = config.steps_per_epoch(self.data)
+        self.steps_per_epoch = steps_per_epoch(len(self.data.train_labels), config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.seeds = range(config.seed, config.seed + config.seeds)
         made = partial(build, shape=self.data.shape, classes=self.data.classes)
@@ -157,8 +157,8 @@ class Trainer:
 
     def compare(self, params: Params) -> lg.Comparison:
         """Compare the rule's gradient with backpropagation's on the first batch."""
-        compare = lg.compare(self.loss, rule=self.rule, vertices=self.config.vertices)
-        return compare(self.of_seed(params), *self.batch(0))
+        compared: lg.Comparison = self.local(lg.compare)(self.of_seed(params), *self.batch(0))
+        return compared
 
     def time_steps(self, params: Params, rounds: int = 200, seconds: float = 5.0) -> StepTimes:
         """Time the rule's training step and backpropagation's in turn, on one batch.
@@ -168,7 +168,7 @@ class Trainer:
         """
         weights = self.of_seed(params)
         sides = {
-            "rule": (self.value_and_grad, weights),
+            "rule": (self.local(lg.value_and_grad), weights),
             "backprop": (jax.value_and_grad(self.loss), forward(weights)),
         }
         steps = {
@@ -196,15 +196,14 @@ class Trainer:
             rounds=len(times["rule"]),
         )
 
-    @property
-    def rule(self) -> lg.Rule:
-        """The rule that computes the gradients."""
-        return self.config.rule
+    def local(self, transform: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """The loss under `lg.grad`, `lg.record` or the like, by the configuration's rule.
 
-    @property
-    def value_and_grad(self) -> Callable[..., Any]:
-        """The loss and the rule's gradient, of parameters, inputs and labels."""
-        return lg.value_and_grad(self.loss, rule=self.rule, vertices=self.config.vertices)
+        Returns:
+            A function of parameters (of one seed), inputs and labels.
+        """
+        rule, vertices = self.config.rule, self.config.vertices
+        return transform(self.loss, rule=rule, vertices=vertices, **options)
 
     @cached_property
     def _examples(self) -> tuple[Array, Array]:
@@ -228,7 +227,7 @@ class Trainer:
             def one(state: State, order: Array) -> tuple[State, Array]:
                 chosen = lax.dynamic_slice_in_dim(order, position * size, size)
                 batch = [self.devices.divided(examples[chosen]) for examples in (inputs, labels)]
-                return self.update(self.value_and_grad, state, *batch)
+                return self.update(self.local(lg.value_and_grad), state, *batch)
 
             return self._each(one)(state, order)
 
@@ -258,4 +257,8 @@ class Trainer:
 
     def _stacked(self, trees: list[Any]) -> Any:
         """What the seeds have, on an axis in front; as it is if there is one seed."""
-        return jax.tree.map(lambda *each: np.stack(each), *trees) if len(trees) > 1 else trees[0]
+        if len(trees) == 1:
+            return trees[0]
+        # Leaf by leaf: a class that is defined inside a function is another one at every call.
+        leaves = zip(*map(jax.tree.leaves, trees), strict=True)
+        return jax.tree.unflatten(jax.tree.structure(trees[0]), map(np.stack, leaves))
