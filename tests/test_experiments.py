@@ -60,7 +60,7 @@ def test_every_rule_trains_with_its_own_settings(rule):
     assert metrics.accuracy > 0.85
 
 
-@pytest.mark.parametrize("loss", ["squared", "squared-softmax"])
+@pytest.mark.parametrize("loss", ["squared", "squared-softmax", "squared-sum"])
 def test_other_losses_train(loss):
     metrics = trained(dataclasses.replace(QUICK, loss=loss, epochs=4, learning_rate=1e-2))
     assert metrics.accuracy > 0.7

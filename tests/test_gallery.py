@@ -1,6 +1,7 @@
 """The gallery: its page, its pictures, and the script that makes them."""
 
 import importlib
+import os
 import re
 import sys
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_one_before(monkeypatch, tmp
     def full(source, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr(pictures.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space"):
         pictures.save(picture, "line", tmp_path)
     plt.close(picture.figure)

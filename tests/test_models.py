@@ -401,6 +401,7 @@ def test_losses_are_those_of_the_papers():
         "cross-entropy": -np.log(softmax[np.arange(5), labels]).mean(),
         "squared": 0.5 * ((outputs - targets) ** 2).sum(axis=1).mean(),
         "squared-softmax": 0.5 * ((softmax - targets) ** 2).sum(axis=1).mean(),
+        "squared-sum": ((outputs - targets) ** 2).sum(),
     }
     found = {name: float(loss(jnp.asarray(outputs), labels)) for name, loss in LOSSES.items()}
     assert found == pytest.approx(expected, rel=1e-6)

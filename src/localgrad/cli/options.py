@@ -51,7 +51,7 @@ class Model:
     """Where the files of the data set are; digits need none."""
     loss: Annotated[str, one_of(list(LOSSES), Config.loss)] = Config.loss
     batch_size: Count = Config.batch_size
-    """Examples that the loss is averaged over."""
+    """Examples that the loss is taken of."""
     seed: Natural = Config.seed
     """Fixes the parameters, the batches, and the split of the data."""
     vertices: Annotated[

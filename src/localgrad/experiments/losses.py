@@ -1,4 +1,4 @@
-"""The losses of the papers, by name. Each is a mean over the examples of a batch."""
+"""The losses of the papers, by name."""
 
 from collections.abc import Callable
 
@@ -27,8 +27,18 @@ def squared_softmax(outputs: Array, labels: Array) -> Array:
     return squared(jax.nn.softmax(outputs), labels)
 
 
+def squared_sum(outputs: Array, labels: Array) -> Array:
+    """Sum over the batch of the squared distance between ``outputs`` and the labels.
+
+    The gradient is that of `squared` times twice the number of examples. How large it is against
+    the activities matters where inference starts from these (Millidge et al. 2020, AR).
+    """
+    return 2 * labels.size * squared(outputs, labels)
+
+
 LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
     "squared": squared,
+    "squared-sum": squared_sum,
     "squared-softmax": squared_softmax,
 }

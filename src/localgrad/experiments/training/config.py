@@ -33,7 +33,7 @@ class Config:
         vertices: What a vertex is, as for `localgrad.grad`.
         data: What `localgrad.experiments.data.load` takes, and so is `folder`.
         folder: Where the data's files are.
-        loss: One of `localgrad.experiments.losses.LOSSES`, a mean over the examples of a batch.
+        loss: One of `localgrad.experiments.losses.LOSSES`.
         epochs: Visits to every training example, at least 1.
         batch_size: Examples per step.
         optimiser: One of `OPTIMISERS`.

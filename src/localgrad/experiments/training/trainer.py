@@ -98,7 +98,7 @@ class Trainer:
         self._order: tuple[int, Array] | None = None
 
     def loss(self, params: Params, inputs: ArrayLike, labels: ArrayLike) -> Array:
-        """The loss of a batch, averaged over its examples: a scalar."""
+        """The loss of a batch: a scalar."""
         return LOSSES[self.config.loss](self.model.apply(params, inputs), jnp.asarray(labels))
 
     def batch(self, step: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
