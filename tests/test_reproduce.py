@@ -10,7 +10,15 @@ import pytest
 
 from localgrad.experiments.reproduce import STUDIES, Scale, Setup, infinitesimal_limit, run_study
 from localgrad.experiments.reproduce.report import comma_separated, markdown
-from localgrad.experiments.reproduce.study import Cell, Claim, Picture, Study, Table, verdict
+from localgrad.experiments.reproduce.study import (
+    Cell,
+    Claim,
+    Picture,
+    Study,
+    Table,
+    Verdict,
+    verdict,
+)
 
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted(path.parent for path in ROOT.glob("docs/results/*/run.json"))
@@ -75,7 +83,7 @@ def test_the_report_has_everything(tmp_path):
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["study"] == "squares"
     assert {"scale", "seed", "command", "seconds", "versions", "devices", "python"} < set(run)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path):
@@ -142,12 +150,20 @@ def test_every_study_at_its_quick_scale(name, tmp_path):
     assert "| claim |" in (tmp_path / "README.md").read_text()
 
 
+OF_THE_MACHINE = dict.fromkeys(("device", "cores", "text"))
+"""Settings that differ between machines and versions of Python; not all studies have them."""
+
+
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_published_pages_say_what_their_cells_say(folder):
     run = json.loads((folder / "run.json").read_text())
     study, setup = STUDIES[run["study"]], Setup(Scale(run["scale"]), "data", seed=run["seed"])
-    files = {cell.key: folder / "cells" / f"{cell.key}.json" for cell in study.cells(setup)}
-    results = {key: json.loads(file.read_text())["result"] for key, file in files.items()}
+    results = {}
+    for cell in study.cells(setup):
+        kept = json.loads((folder / "cells" / f"{cell.key}.json").read_text())
+        settings = json.loads(json.dumps(dict(cell.settings)))
+        assert settings | OF_THE_MACHINE == kept["settings"] | OF_THE_MACHINE
+        results[cell.key] = kept["result"]
     page = (folder / "README.md").read_text()
     for table in study.tables(setup, results):
         assert markdown(table) in page
@@ -156,3 +172,15 @@ def test_published_pages_say_what_their_cells_say(folder):
         assert f"| {claim.verdict.value} | {measured} |" in page
     for picture in study.pictures(setup, results):
         assert (folder / f"{picture.name}.png").exists()
+
+
+def test_the_index_of_the_results_says_what_their_pages_say():
+    rows = []
+    for folder in RESULTS:
+        run = json.loads((folder / "run.json").read_text())
+        page = (folder / "README.md").read_text()
+        counts = [str(page.count(f"| {v.value} |")) for v in Verdict]
+        link = f"[`{run['study']}`]({folder.name}/README.md)"
+        rows.append(f"| {link} | {run['scale']} | {run['seconds']:.0f} s | {' | '.join(counts)} |")
+    index = (ROOT / "docs" / "results" / "README.md").read_text()
+    assert [line for line in index.splitlines() if line.startswith("| [")] == rows

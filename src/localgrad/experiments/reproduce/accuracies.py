@@ -16,9 +16,8 @@ def mean(result: Result) -> float:
     return float(final(result).mean())
 
 
-def spread(result: Result) -> str:
-    """The same, with the standard deviation over seeds, for people."""
-    values = final(result)
+def spread(values: np.ndarray) -> str:
+    """Mean and standard deviation over seeds, for people."""
     if np.isnan(values).any():
         return "diverged"
     deviation = f" +- {values.std(ddof=1):.2f}" if len(values) > 1 else ""

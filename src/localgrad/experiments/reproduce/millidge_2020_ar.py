@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import localgrad as lg
 from localgrad import plot
-from localgrad.experiments.reproduce.accuracies import mean, spread
+from localgrad.experiments.reproduce.accuracies import final, mean, spread
 from localgrad.experiments.reproduce.study import (
     Cell,
     Claim,
@@ -84,7 +84,7 @@ def _config(
     """The published training: plain gradient descent on summed squares."""
     rule, feedback = what
     is_quick = setup.scale is Scale.QUICK
-    epochs, seeds = (10, 5) if is_main or setup.scale is Scale.FULL else (2, 2)
+    epochs, seeds = (10, 5) if is_main or setup.scale is Scale.FULL else (3, 3)
     return Config(
         data="digits" if is_quick else "mnist",
         folder=setup.folder,
@@ -115,8 +115,8 @@ def _images(setup: Setup, what: tuple[lg.Rule, str]) -> Config:
         data="cifar10",
         model="cnn-ar",
         hidden=(6, 16, 120, 120),
-        epochs=30 if is_full else 3,
-        seeds=setup.seeds or (5 if is_full else 1),
+        epochs=30 if is_full else 6,
+        seeds=setup.seeds or (5 if is_full else 3),
     )
 
 
@@ -157,10 +157,12 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         for start in STARTS
         for rate in results[f"sweeps-{start}"]
     ]
-    relaxed = [[name, *(spread(results[_key(name, unit)]) for unit in UNITS)] for name in RELAXED]
-    main = [
-        [name, spread(results[_key(name)]), spread(results[_key(name, "CNN")])] for name in MAIN
-    ]
+
+    def ends(name: str, nets: Sequence[str]) -> list[str]:
+        return [name, *(spread(final(results[_key(name, net)])) for net in nets)]
+
+    main = [ends(name, ("", "CNN")) for name in MAIN]
+    relaxed = [ends(name, tuple(UNITS)) for name in RELAXED]
     head = ["start", "rate", *(f"{sweeps} sweeps" for sweeps in SWEEPS)]
     percent = "test accuracy in percent, mean and standard deviation over seeds"
     return [

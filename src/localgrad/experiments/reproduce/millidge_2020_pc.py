@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import localgrad as lg
 from localgrad import plot
-from localgrad.experiments.reproduce.accuracies import mean
+from localgrad.experiments.reproduce.accuracies import final, mean, spread
 from localgrad.experiments.reproduce.millidge_2020_pc_nets import (
     NETWORKS,
     compared,
@@ -135,7 +135,7 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         for rate, found in results["scalars"]["max_rel"].items()
     ]
     final: list[Row] = [
-        [name, label, mean(found), _loss(found)]
+        [name, label, spread(final(found)), _loss(found)]
         for name in NETWORKS
         for label in RULES
         for found in [results[_key(name, label)]]
@@ -147,7 +147,8 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         Table("scalars", "tan(sqrt(theta v)) + sin(v^2): max rel over steps", scalar_head, scalars),
         Table(
             "trained",
-            "After training, mean over seeds; the loss is that of the last batches",
+            "After training: test accuracy, mean and standard deviation over seeds; the mean loss "
+            "of the last batches",
             ["network", "rule", "test accuracy (%)", "training loss"],
             final,
         ),
@@ -254,13 +255,13 @@ STUDY = Study(
     "net, a recurrent net and an LSTM. All vertices move at once; in the authors' code a recurrent "
     "net is relaxed one moment of its sequence after the other, backwards, which needs 100 steps "
     "for each. An LSTM's gates are inside its vertices. The data of the paper's recurrent nets, "
-    "names of many languages and Shakespeare, are not here: the RNN reads digits row by row (MNIST "
-    "with --full), the LSTM the help of Python (pydoc_data.topics), of which 50 characters are a "
+    "names of many languages and Shakespeare, are not here: the RNN reads MNIST row by row (digits "
+    "with --quick), the LSTM the help of Python (pydoc_data.topics), of which 50 characters are a "
     "sequence. Adam (1e-3, LSTM 1e-2) and few epochs instead of gradient descent and many; the "
     "LSTM is trained with 1056 units with --full only, else with 128, but its gradients are looked "
     "at with 1056 units by default, too. CIFAR-10 is as much as there is. With --quick everything "
     "is smaller and reads digits or the first 20,000 characters. The paper's own numbers were not "
-    "at hand. Two seeds with --quick, one by default, three with --full.",
+    "at hand. Two seeds with --quick, else three.",
     cells=cells,
     tables=tables,
     pictures=pictures,

@@ -24,6 +24,7 @@ class Sizes:
         data: What it reads.
         hidden: Its sizes.
         epochs: How long it is trained.
+        batch: Examples per step of it.
         compared: The sizes of the network whose gradients are looked at.
         examples: In the batch for that.
     """
@@ -32,6 +33,7 @@ class Sizes:
     data: str
     hidden: tuple[int, ...]
     epochs: int
+    batch: int
     compared: tuple[int, ...]
     examples: int
 
@@ -41,19 +43,19 @@ CNN, RNN, LSTM = (6, 16, 200, 150), (256,), (1056,)
 
 NETWORKS: dict[str, dict[Scale, Sizes]] = {
     "CNN": {
-        Scale.QUICK: Sizes("cnn", "digits", (4, 8), 8, (4, 8), 16),
-        Scale.DEFAULT: Sizes("cnn-pc", "cifar10", CNN, 2, CNN, 8),
-        Scale.FULL: Sizes("cnn-pc", "cifar10", CNN, 50, CNN, 64),
+        Scale.QUICK: Sizes("cnn", "digits", (4, 8), 8, 64, (4, 8), 16),
+        Scale.DEFAULT: Sizes("cnn-pc", "cifar10", CNN, 3, 64, CNN, 8),
+        Scale.FULL: Sizes("cnn-pc", "cifar10", CNN, 50, 64, CNN, 64),
     },
     "RNN": {
-        Scale.QUICK: Sizes("rnn", "digits", (64,), 8, (64,), 16),
-        Scale.DEFAULT: Sizes("rnn", "digits", RNN, 10, RNN, 64),
-        Scale.FULL: Sizes("rnn", "mnist", RNN, 20, RNN, 64),
+        Scale.QUICK: Sizes("rnn", "digits", (64,), 8, 32, (64,), 16),
+        Scale.DEFAULT: Sizes("rnn", "mnist", RNN, 1, 64, RNN, 64),
+        Scale.FULL: Sizes("rnn", "mnist", RNN, 20, 64, RNN, 64),
     },
     "LSTM": {
-        Scale.QUICK: Sizes("lstm", f"text:{TEXT}", (32,), 16, (32,), 4),
-        Scale.DEFAULT: Sizes("lstm", f"text:{TEXT}", (128,), 6, LSTM, 2),
-        Scale.FULL: Sizes("lstm", f"text:{TEXT}", LSTM, 50, LSTM, 64),
+        Scale.QUICK: Sizes("lstm", f"text:{TEXT}", (32,), 16, 32, (32,), 4),
+        Scale.DEFAULT: Sizes("lstm", f"text:{TEXT}", (128,), 6, 32, LSTM, 2),
+        Scale.FULL: Sizes("lstm", f"text:{TEXT}", LSTM, 50, 64, LSTM, 64),
     },
 }
 """The networks at every scale."""
@@ -64,7 +66,6 @@ CHARACTERS = {Scale.QUICK: 20_000, Scale.DEFAULT: 60_000, Scale.FULL: 400_000}
 def trained(setup: Setup, name: str, rule: lg.Rule) -> Config:
     """The training of a network with a rule."""
     sizes = NETWORKS[name][setup.scale]
-    is_full = setup.scale is Scale.FULL
     return Config(
         data=sizes.data,
         folder=setup.folder,
@@ -73,13 +74,13 @@ def trained(setup: Setup, name: str, rule: lg.Rule) -> Config:
         rule=rule,
         loss="squared",
         epochs=sizes.epochs,
-        batch_size=64 if is_full or name == "CNN" else 32,
+        batch_size=sizes.batch,
         optimiser="adamw",
         learning_rate=1e-2 if name == "LSTM" else 1e-3,
         schedule="constant",
         weight_decay=0.0,
         seed=setup.seed,
-        seeds=setup.seeds or {Scale.QUICK: 2, Scale.DEFAULT: 1, Scale.FULL: 3}[setup.scale],
+        seeds=setup.seeds or (2 if setup.scale is Scale.QUICK else 3),
     )
 
 

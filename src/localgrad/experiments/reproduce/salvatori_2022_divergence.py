@@ -55,8 +55,8 @@ FIRST = {
 ZERO = {"float32": 5e-6, "float64": 1e-13}
 """The largest difference, relative to the largest gradient of a leaf, that is rounding."""
 
-FAR = 0.1
-"""The same, more than any rounding."""
+FAR = 0.01
+"""The same, more than any rounding, also where it grows ahead of the wave."""
 
 EXPLODED = 1e6
 """A distance of the order of magnitude that the paper has."""

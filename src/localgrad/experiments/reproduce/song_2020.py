@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 import localgrad as lg
 from localgrad import plot
+from localgrad.experiments.reproduce.accuracies import spread
 from localgrad.experiments.reproduce.beside import apart, beside
 from localgrad.experiments.reproduce.study import (
     Cell,
@@ -92,7 +93,7 @@ def cells(setup: Setup) -> Sequence[Cell]:
 
 def _config(setup: Setup, rule: lg.Rule) -> Config:
     """A perceptron with its output clamped, gradient descent."""
-    epochs, seeds = {Scale.QUICK: (5, 2), Scale.DEFAULT: (3, 3), Scale.FULL: (64, 5)}[setup.scale]
+    epochs, seeds = {Scale.QUICK: (5, 2), Scale.DEFAULT: (5, 5), Scale.FULL: (64, 5)}[setup.scale]
     return Config(
         data="digits" if setup.scale is Scale.QUICK else "mnist",
         folder=setup.folder,
@@ -157,9 +158,9 @@ def _errors(results: Results, name: str, dtype: str, what: str = "accuracy") -> 
     return 100 * (1 - np.array(results[_key(name, dtype)][what]).T)
 
 
-def _final(results: Results, name: str, dtype: str, what: str = "accuracy") -> float:
-    """The last test error, mean over seeds."""
-    return float(_errors(results, name, dtype, what)[:, -1].mean())
+def _final(results: Results, name: str, dtype: str, what: str = "accuracy") -> np.ndarray:
+    """The last test error, of each seed."""
+    return _errors(results, name, dtype, what)[:, -1]
 
 
 def _off(results: Results, name: str, dtype: str) -> float:
@@ -184,8 +185,8 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         [
             name,
             dtype,
-            _final(results, name, dtype),
-            _final(results, name, dtype, "backprop"),
+            spread(_final(results, name, dtype)),
+            spread(_final(results, name, dtype, "backprop")),
             0.0 if name in EXACT else None,
             *_distance(results, name, dtype)[[0, -1]].tolist(),
         ]
@@ -216,8 +217,8 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         ),
         Table(
             "training",
-            "Trained: test error in percent, mean over seeds; distance |w - b| / |b| of all "
-            "weights from backpropagation's, of the seed that is farthest",
+            "Trained: test error in percent, mean and standard deviation over seeds; distance "
+            "|w - b| / |b| of all weights from backpropagation's, of the seed that is farthest",
             ["", "dtype", "test error", "of backpropagation", *ends],
             trained,
         ),
@@ -339,7 +340,7 @@ def _of_trainings(results: Results) -> list[Claim]:
     rounding = {d: ends[d][ROUNDING] for d in DTYPES}
     off = {d: {name: _off(results, name, d) for name in TRAINED} for d in DTYPES}
     most = {d: np.max([off[d][name] for name in EXACT]) for d in DTYPES}
-    il, bp = (_final(results, "IL", "float64", what) for what in ("accuracy", "backprop"))
+    il, bp = (_final(results, "IL", "float64", what).mean() for what in ("accuracy", "backprop"))
     return [
         Claim(
             "Trained, Z-IL and Fa-Z-IL keep backpropagation's weights, to rounding (ten times)",

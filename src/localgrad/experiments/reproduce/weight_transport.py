@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 import localgrad as lg
 from localgrad import plot
-from localgrad.experiments.reproduce.accuracies import mean, spread
+from localgrad.experiments.reproduce.accuracies import final, mean, spread
 from localgrad.experiments.reproduce.feedback_cells import feedback_cell
 from localgrad.experiments.reproduce.study import (
     Cell,
@@ -67,7 +67,7 @@ def _decay(setup: Setup) -> float:
 def _config(setup: Setup, rule: str, feedback: str) -> Config:
     """A perceptron with its output clamped, gradient descent."""
     weights, is_decayed = FEEDBACK[feedback]
-    epochs, seeds = {Scale.QUICK: (40, 2), Scale.DEFAULT: (3, 2), Scale.FULL: (20, 5)}[setup.scale]
+    epochs, seeds = {Scale.QUICK: (40, 2), Scale.DEFAULT: (3, 3), Scale.FULL: (20, 5)}[setup.scale]
     hidden = {Scale.QUICK: (64, 64), Scale.DEFAULT: (128, 64), Scale.FULL: (300, 300, 100)}
     return Config(
         data="digits" if setup.scale is Scale.QUICK else "mnist",
@@ -112,7 +112,9 @@ def _shrunk(setup: Setup, results: Results, rule: str) -> np.ndarray:
 
 def tables(setup: Setup, results: Results) -> Sequence[Table]:
     """Accuracies; alignment at the start and at the end; what becomes of `W - psi`."""
-    accuracy = [[rule, *(spread(results[_key(rule, f)]) for f in FEEDBACK)] for rule in RULES]
+    accuracy = [
+        [rule, *(spread(final(results[_key(rule, f)])) for f in FEEDBACK)] for rule in RULES
+    ]
     accuracy.append(["published", *(PUBLISHED.get(f, "") for f in FEEDBACK)])
     alignment = [_alignment(results, rule, f) for rule in RULES for f in FEEDBACK]
     gaps = [

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import localgrad as lg
-from localgrad.experiments.reproduce.accuracies import mean
+from localgrad.experiments.reproduce.accuracies import final, mean, spread
 from localgrad.experiments.reproduce.study import (
     Cell,
     Claim,
@@ -108,8 +108,13 @@ def _fewest(result: Result, rate: str) -> tuple[int, float]:
     return result["counts"][first], float(found[first])
 
 
+def _trained(results: Results, depth: int, name: str) -> list[Result]:
+    """By the number of steps."""
+    return [results[_key("trained", depth, name, n)] for n in trained_steps(depth)]
+
+
 def _accuracies(results: Results, depth: int, name: str) -> list[float]:
-    return [mean(results[_key("trained", depth, name, n)]) for n in trained_steps(depth)]
+    return [mean(result) for result in _trained(results, depth, name)]
 
 
 class Parallel(NamedTuple):
@@ -151,10 +156,11 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         for rate in RATES
     ]
     trained: list[Row] = [
-        [depth, name, TRAINED_AT[name], *_accuracies(results, depth, name), exact]
+        [depth, name, TRAINED_AT[name], *(spread(final(one)) for one in [*found, exact])]
         for depth in trained_depths(setup)
-        for exact in [mean(results[_key("trained", depth)])]
+        for exact in [results[_key("trained", depth)]]
         for name in RULES
+        for found in [_trained(results, depth, name)]
     ]
     costs: list[Row] = [
         [name, found["work"], EXPECTED.get(name), found["time"], found["milliseconds"]]
@@ -171,7 +177,12 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
             [*which, *steps],
             cosines,
         ),
-        Table("accuracy", "Test accuracy in percent, by inference steps", trained_at, trained),
+        Table(
+            "accuracy",
+            "Test accuracy in percent, mean and standard deviation over seeds, by inference steps",
+            trained_at,
+            trained,
+        ),
         Table("cost", "Cost over backpropagation's", cost_head, costs),
         Table(
             "parallel",
@@ -336,7 +347,7 @@ STUDY = Study(
     "is higher, for fused programs compute some things twice. Time is the median of training steps "
     "in turn with backpropagation's, with Adam, on this machine and under its load. Time in "
     "parallel counts matrix products that have to wait for each other: for backpropagation two per "
-    "layer. Two seeds with --quick, one by default, five with --full.",
+    "layer. Two seeds with --quick, three by default, five with --full.",
     cells=cells,
     tables=tables,
     pictures=pictures,

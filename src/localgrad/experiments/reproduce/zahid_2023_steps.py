@@ -13,14 +13,13 @@ from localgrad.experiments.reproduce.study import Result, Scale, Setup
 from localgrad.experiments.reproduce.training_cells import trainer_of
 from localgrad.experiments.training import Config
 
-BATCH = 64
-
 RULES: dict[str, Callable[..., lg.Rule]] = {
-    "IL": partial(lg.InferenceLearning, nudge=float(BATCH)),
+    "IL": partial(lg.InferenceLearning, nudge=0.5),
     "fixed prediction": lg.FixedPrediction,
     "AR": partial(lg.ActivationRelaxation, start="activity"),
 }
-"""Rules of steps and rate. The loss is a mean over the batch: IL has the classical energy."""
+"""Rules of steps and rate. The loss is a sum of squares: at nudge 1/2 IL has the classical energy,
+and AR has the gradients against its activities that it was published with."""
 
 RATES = (0.2, 1.0)
 TRAINED_AT = {"IL": 0.2, "fixed prediction": 1.0, "AR": 1.0}
@@ -34,7 +33,7 @@ def config(setup: Setup, depth: int, rule: lg.Rule) -> Config:
     """A training of so many hidden layers; Adam, for there is time for few epochs."""
     data, width, epochs, seeds = {
         Scale.QUICK: ("digits", 64, 20, 2),
-        Scale.DEFAULT: ("mnist", 128, 1, 1),
+        Scale.DEFAULT: ("mnist", 128, 2, 3),
         Scale.FULL: ("mnist", 512, 20, 5),
     }[setup.scale]
     return Config(
@@ -43,9 +42,9 @@ def config(setup: Setup, depth: int, rule: lg.Rule) -> Config:
         model="mlp",
         hidden=(width,) * depth,
         rule=rule,
-        loss="squared",
+        loss="squared-sum",
         epochs=epochs,
-        batch_size=BATCH,
+        batch_size=64,
         optimiser="adamw",
         learning_rate=1e-3,
         schedule="constant",
