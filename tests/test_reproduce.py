@@ -143,6 +143,28 @@ def test_a_real_study(tmp_path, monkeypatch):
     assert worst[1] < 0.2 * worst[0]
 
 
+def test_fashion_mnist_is_trained_on_where_it_is_given(tmp_path):
+    study, published = STUDIES["song-2020"], ROOT / "docs" / "results" / "song-2020-default"
+    (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
+    setup = Setup(folder=str(tmp_path))
+    results = {}
+    for cell in study.cells(setup):
+        is_fashion = cell.key.startswith("fashion-mnist-training-")
+        assert cell.settings.get("data", "mnist") == ("fashion-mnist" if is_fashion else "mnist")
+        kept = published / "cells" / f"{cell.key.removeprefix('fashion-mnist-')}.json"
+        results[cell.key] = json.loads(kept.read_text())["result"]
+        if is_fashion:
+            results[cell.key]["accuracy"] = np.zeros((5, 5)).tolist()
+            results[cell.key]["backprop"] = np.ones((5, 5)).tolist()
+    *_, mnist, fashion = study.tables(setup, results)
+    assert mnist.rows[0][2] != fashion.rows[0][2] == "100.00 +- 0.00"
+    assert fashion.rows[0][3] == "0.00 +- 0.00"
+    *_, mnist, fashion = study.pictures(setup, results)
+    assert [mnist.name, fashion.name] == ["training-mnist", "training-fashion-mnist"]
+    texts = [claim.text for claim in study.claims(setup, results)]
+    assert sum("Trained on fashion-mnist" in text for text in texts) == 1
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_at_its_quick_scale(name, tmp_path):
