@@ -36,8 +36,8 @@ def make(name: str, shape: Sequence[int], classes: int, key: Array) -> Any:
         ) from error
     made = function(**arguments)
     match made:
-        case (_, apply) if callable(apply):
-            return made
+        case (params, apply) if callable(apply):
+            return params, apply
         case model if callable(model):
             return model
     raise ValueError(

@@ -48,6 +48,7 @@ RELAXED = {
     "learned psi, no f' in the relaxation": (FAST(derivatives="parameters"), "learned"),
     "current value in the relaxation": (AR(unfrozen="relaxation"), "symmetric"),
     "current value in the update": (AR(unfrozen="parameters"), "symmetric"),
+    "current value in both": (AR(unfrozen="both"), "symmetric"),
 }
 """The unfrozen ones have a forward pass to lose only where they start from it."""
 
