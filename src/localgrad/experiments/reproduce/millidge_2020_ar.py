@@ -116,7 +116,7 @@ def _images(setup: Setup, what: tuple[lg.Rule, str]) -> Config:
         data="cifar10",
         model="cnn-ar",
         hidden=(6, 16, 120, 120),
-        epochs=30 if is_full else 6,
+        epochs=30 if is_full else 3,
         seeds=setup.seeds or (5 if is_full else 3),
     )
 
