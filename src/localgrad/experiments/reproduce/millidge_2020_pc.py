@@ -134,7 +134,7 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         [float(rate), *(found[k] for k in some)]
         for rate, found in results["scalars"]["max_rel"].items()
     ]
-    final: list[Row] = [
+    ends: list[Row] = [
         [name, label, spread(final(found)), _loss(found)]
         for name in NETWORKS
         for label in RULES
@@ -150,7 +150,7 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
             "After training: test accuracy, mean and standard deviation over seeds; the mean loss "
             "of the last batches",
             ["network", "rule", "test accuracy (%)", "training loss"],
-            final,
+            ends,
         ),
     ]
 
