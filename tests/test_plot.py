@@ -560,6 +560,12 @@ def test_curves_are_means_in_bands_of_all_seeds():
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("loss (nats)", "training step")
 
 
+def test_seeds_at_one_step_are_a_stroke():
+    ax = plot.learning_curves({"a": [[1.0], [3.0]]}, steps=[10])
+    (stroke,) = ax.collections
+    assert stroke.get_segments()[0].tolist() == [[10, 1], [10, 3]]
+
+
 def test_a_diverged_seed_ends_its_line():
     ax = plot.learning_curves({"a": [[1.0, np.nan, np.nan], [1.0, 2.0, 3.0]]})
     assert np.isnan(ax.lines[0].get_ydata()).tolist() == [False, True, True]

@@ -58,7 +58,10 @@ def learning_curves(
         ax.plot(at, mean, label=shown, markevery=(k % apart, apart), markersize=4, **look)
         if len(numbers) > 1:
             band = np.where(np.isnan(mean), np.nan, numbers.min(0)), numbers.max(0)
-            ax.fill_between(at, *band, color=look["color"], alpha=0.2, linewidth=0)
+            if len(at) == 1:  # A band over one step has no width.
+                ax.vlines(at, *band, color=look["color"], alpha=0.4, linewidth=5)
+            else:
+                ax.fill_between(at, *band, color=look["color"], alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=label)
     ax.legend(loc="best", fontsize="small")
     return ax
