@@ -167,7 +167,13 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
     head = ["start", "rate", *(f"{sweeps} sweeps" for sweeps in SWEEPS)]
     percent = "test accuracy in percent, mean and standard deviation over seeds"
     return [
-        Table("angles", "Degrees to backpropagation's update of the first layer", head, angles),
+        Table(
+            "angles",
+            "Degrees to backpropagation's update of the first layer; nan where it is zero, for no "
+            "error has come so far",
+            head,
+            angles,
+        ),
         Table("accuracy", f"AR and backpropagation, {percent}", ["", "perceptron", "CNN"], main),
         Table("relaxations", f"Relaxations, {percent}", ["", *UNITS], relaxed),
     ]
