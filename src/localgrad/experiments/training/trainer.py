@@ -120,8 +120,7 @@ class Trainer:
             ValueError: if a batch cannot be divided among the devices.
         """
         self.devices.check(self.config.batch_size)
-        params = self.devices.copied(self._initial)
-        return State(params, self.devices.copied(self._each(self.optimiser.init)(params)))
+        return self._begun(self.devices.copied(self._initial))
 
     def windows(self, state: State, step: int, next_stop: Callable[[int], int]) -> Iterator[Window]:
         """Train from a state that ``step`` steps have led to, to the end.
@@ -131,16 +130,22 @@ class Trainer:
         """
         while step < self.total_steps:
             before, stop, losses = state, min(next_stop(step), self.total_steps), []
+            leaves = jax.tree.leaves(state)
             for k in range(step, stop):
-                state, loss = self.advance(state, k)
+                leaves, loss = self._advance(leaves, k)
                 losses.append(loss)
-            step = stop
+            step, state = stop, self._structure.unflatten(leaves)
             yield Window(step, np.stack(jax.device_get(losses)), state, before)
 
     def advance(self, state: State, step: int) -> tuple[State, Array]:
         """Do step number ``step``: the state after it, and the loss before it."""
+        leaves, loss = self._advance(jax.tree.leaves(state), step)
+        return self._structure.unflatten(leaves), loss
+
+    def _advance(self, leaves: list[Array], step: int) -> tuple[list[Array], Array]:
+        """The same of a state's leaves: to flatten modules takes as long as a small step."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        return self._step(state, self._order_of(epoch), position, *self._examples)
+        return self._step(leaves, self._order_of(epoch), position, *self._examples)
 
     def accuracy(self, params: Params) -> np.ndarray:
         """The fraction of the test set's labels predicted correctly; of each seed, if several."""
@@ -217,19 +222,28 @@ class Trainer:
             self._order = epoch, self.devices.copied(self._stacked(orders))
         return self._order[1]
 
+    def _begun(self, params: Params) -> State:
+        return State(params, self.devices.copied(self._each(self.optimiser.init)(params)))
+
     @cached_property
-    def _step(self) -> Callable[..., tuple[State, Array]]:
+    def _structure(self) -> Any:
+        """Of a state."""
+        return jax.tree.structure(jax.eval_shape(self._begun, self._initial))
+
+    @cached_property
+    def _step(self) -> Callable[..., tuple[list[Array], Array]]:
         size = self.config.batch_size
 
         def step(
-            state: State, order: Array, position: Array, inputs: Array, labels: Array
-        ) -> tuple[State, Array]:
+            leaves: list[Array], order: Array, position: Array, inputs: Array, labels: Array
+        ) -> tuple[list[Array], Array]:
             def one(state: State, order: Array) -> tuple[State, Array]:
                 chosen = lax.dynamic_slice_in_dim(order, position * size, size)
                 batch = [self.devices.divided(examples[chosen]) for examples in (inputs, labels)]
                 return self.update(self.local(lg.value_and_grad), state, *batch)
 
-            return self._each(one)(state, order)
+            state, loss = self._each(one)(self._structure.unflatten(leaves), order)
+            return jax.tree.leaves(state), loss
 
         return jax.jit(step, out_shardings=self.devices.everywhere)
 
