@@ -100,7 +100,7 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
         if not isinstance(error, ValueError):
             raise
         what, _, advice = str(error).partition("; ")
-        where = f"--model {model}" if is_own(model) else "the options given"
+        where = f"--model {model}" if model in what else "the options given"
         raise UsageError(what, where, advice or "see --help for all options") from error
 
 
