@@ -266,6 +266,11 @@ def plain(shape, classes, key):
     return {"w": w}, lambda params, x: x.reshape(len(x), -1) @ params["w"]
 
 
+def folded(shape, classes, key):
+    w = jnp.zeros((*shape, classes))
+    return {"w": w}, lambda params, x: jnp.tensordot(x, params["w"], 3)
+
+
 def text(shape, classes, key):
     return jnp.ones((classes, classes)), lambda table, tokens: table[tokens]
 
@@ -302,6 +307,22 @@ def test_models_of_ones_own_train_as_they_are(name):
     if name in MARKED:
         view = lg.graph(trainer.loss)(first, *trainer.batch(0))
         assert [vertex.name for vertex in view.vertices] == [MARKED[name], "loss"]
+
+
+@pytest.mark.usefixtures("own")
+def test_a_run_is_not_resumed_with_a_model_that_has_changed(tmp_path, monkeypatch):
+    def run(**watch):
+        trainer = Trainer(Config(model="own_models:plain", epochs=1, batch_size=256))
+        return Run(trainer, Watch(tmp_path / "run", **watch))
+
+    begun = run()
+    assert all(progress.step for progress in begun.progress())
+    begun.close()
+    own_models = sys.modules["own_models"]
+    for other in (own_models.equinox, own_models.folded):
+        monkeypatch.setattr(own_models, "plain", other)
+        with pytest.raises(ValueError, match=r"another run: its .* is .*; give the model"):
+            run(resume=True)
 
 
 @pytest.mark.usefixtures("own")

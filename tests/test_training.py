@@ -154,6 +154,9 @@ def test_a_folder_keeps_one_run(tmp_path):
         trained(SMALL, folder=tmp_path)
     with pytest.raises(ValueError, match=r"its learning_rate is 0\.002, not 0\.1"):
         trained(replace(SMALL, learning_rate=0.1), folder=tmp_path, resume=True)
+    precise = pytest.raises(ValueError, match=r"weight is 'float32\[.*not 'float64\[.*precision")
+    with jax.enable_x64(True), precise:
+        trained(SMALL, folder=tmp_path, resume=True)
     run = Run(Trainer(SMALL, ONE), Watch(tmp_path, resume=True))
     assert run.step == run.trainer.total_steps
     assert list(run.progress()) == []

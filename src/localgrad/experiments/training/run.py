@@ -20,6 +20,12 @@ from localgrad.experiments.training.trainer import State, Trainer
 
 SETTINGS = "settings.json"
 
+AGREEING = {
+    "config": "give the settings it was begun with",
+    "parameters": "give the model and the precision it was begun with",
+}
+"""What the settings of a run that is gone on with must share, and what to do if they do not."""
+
 
 @dataclass(frozen=True)
 class Watch:
@@ -88,7 +94,8 @@ class Run:
         watch: What to keep.
 
     Raises:
-        ValueError: if the folder holds another run, or one that is not to be resumed.
+        ValueError: if the folder holds another run, or one that is not to be resumed, or if a
+            model of the user's own has other parameters than when it was begun.
     """
 
     def __init__(self, trainer: Trainer, watch: Watch) -> None:
@@ -101,8 +108,11 @@ class Run:
             return
         is_writer = jax.process_index() == 0
         folder = Path(watch.folder)
-        settings = {"config": trainer.config.as_dict(), "environment": environment()}
+        leaves = jax.tree_util.tree_leaves_with_path(self.state.params)
+        parameters = {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in leaves}
+        settings = {"config": trainer.config.as_dict(), "parameters": parameters}
         _agree(folder, settings, watch.resume)
+        settings["environment"] = environment()
         self._checkpoints = Checkpoints(folder / "checkpoints")
         if self._checkpoints.latest is not None:
             self.step = self._checkpoints.latest
@@ -184,11 +194,12 @@ def _agree(folder: Path, settings: dict[str, Any], resume: bool) -> None:
         raise ValueError(
             f"{folder} holds a run already; resume it with --resume, or name another folder"
         )
-    before, now = json.loads(path.read_text())["config"], settings["config"]
-    differing = [name for name in now if before.get(name) != json.loads(json.dumps(now[name]))]
-    if differing:
-        name = differing[0]
-        raise ValueError(
-            f"{folder} holds another run: its {name} is {before.get(name)!r}, not {now[name]!r}; "
-            "give the settings it was begun with, or name another folder"
-        )
+    kept, plain = json.loads(path.read_text()), json.loads(json.dumps(settings))
+    for part, advice in AGREEING.items():
+        before, now = kept[part], plain[part]
+        for name in [*now, *before]:
+            if before.get(name) != now.get(name):
+                raise ValueError(
+                    f"{folder} holds another run: its {name} is {before.get(name)!r}, not "
+                    f"{now.get(name)!r}; {advice}, or name another folder"
+                )
