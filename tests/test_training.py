@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import random
+import re
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 import localgrad as lg
 from localgrad.experiments.training import (
@@ -190,10 +193,21 @@ def test_alignment_is_that_of_compare():
 
 def test_tensorboard_gets_what_the_journal_gets(tmp_path):
     trained(SMALL, folder=tmp_path, tensorboard=True, align_every=22)
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    written = events.read_bytes()
-    assert b"accuracy" in written
-    assert written.count(b"alignment/cosine/") == 2 * 4  # measured twice, of four leaves
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    content, at, written = file.read_bytes(), 0, {}
+    while at < len(content):  # TFRecord: a length, its checksum, an event, its checksum
+        (length,) = struct.unpack_from("<Q", content, at)
+        event = Event.FromString(content[at + 12 : at + 12 + length])
+        written |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
+        at += 16 + length
+    for line in read_metrics(tmp_path):
+        numbers = {name: line[name] for name in ("loss", "accuracy", "seconds") if name in line}
+        for leaf, cosine in line["alignment"]["cosine"].items():
+            numbers[f"alignment/cosine/{re.sub('[^-/.A-Za-z0-9]', '_', leaf)}"] = cosine
+        found = {tag: number for (step, tag), number in written.items() if step == line["step"]}
+        assert found.keys() >= numbers.keys()
+        assert "step" not in found
+        assert {tag: found[tag] for tag in numbers} == pytest.approx(numbers, rel=1e-6)
 
 
 PROGRAM = """

@@ -40,8 +40,9 @@ class Journal:
         self._file.write(json.dumps(plain, allow_nan=False) + "\n")
         self._file.flush()
         if self._board is not None:
+            step = plain.pop("step")
             for name, value in _flat(plain):
-                self._board.add_scalar(name, value, metrics["step"])
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Close the files."""
