@@ -361,6 +361,9 @@ def test_models_of_ones_own_that_cannot_be_trained(name, hidden, message):
 
 TOLERANCE = {"float32": 5e-6, "float64": 1e-13}
 
+DEEP = 1e-5
+"""Of ResNet-18 in float32, where `jax.grad` itself is 7.8e-6 off the gradient in float64."""
+
 
 @functools.cache
 def backpropagation(name, dtype, is_text=False):
@@ -377,7 +380,8 @@ def assert_exact(name, dtype, rule, is_text=False):
     with jax.enable_x64(dtype == "float64"):
         function, args, want = backpropagation(name, dtype, is_text)
         got = jax.jit(lg.grad(function, rule=rule))(*args)
-        assert miss(got, want) <= TOLERANCE[dtype]
+        is_deep = (name, dtype) == ("resnet18", "float32")
+        assert miss(got, want) <= (DEEP if is_deep else TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("name", MODELS)
