@@ -25,6 +25,7 @@ from localgrad.experiments.reproduce.study import (
     Picture,
     Result,
     Results,
+    Row,
     Setup,
     Study,
     Table,
@@ -32,8 +33,6 @@ from localgrad.experiments.reproduce.study import (
 )
 from localgrad.experiments.reproduce.training_cells import train, trainer_of
 from localgrad.experiments.training import Config
-
-Row = list[str | float | None]
 
 SOURCE = "Millidge, Tschantz, Buckley 2020b"
 

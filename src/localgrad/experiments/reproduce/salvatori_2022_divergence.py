@@ -25,6 +25,7 @@ from localgrad.experiments.reproduce.study import (
     Picture,
     Result,
     Results,
+    Row,
     Scale,
     Setup,
     Study,
@@ -160,7 +161,7 @@ def _worst(results: Results, name: str, dtype: str, side: str, measure: str = "m
 def tables(setup: Setup, results: Results) -> Sequence[Table]:
     """Every network, way of running and dtype."""
     head = ["network", "depth", "Z-IL", "dtype", "distance", "relative", "max rel", "same bits"]
-    rows: list[list[Any]] = [
+    rows: list[Row] = [
         [
             name,
             results[_key(name, dtype)]["depth"],

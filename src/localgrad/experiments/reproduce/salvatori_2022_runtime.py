@@ -26,6 +26,7 @@ from localgrad.experiments.reproduce.study import (
     Picture,
     Result,
     Results,
+    Row,
     Scale,
     Setup,
     Study,
@@ -159,8 +160,8 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
     """Z-IL against backpropagation, and inference learning against it."""
     head = ["network", "parameters", "BP, ms", "Z-IL, ms", "Z-IL / BP", "quartiles", "control"]
     head += ["quartiles", "flops, Z-IL / BP", "rounds", "BP, ms, paper", "Z-IL, ms, paper"]
-    rows: list[list[Any]] = []
-    slow: list[list[Any]] = []
+    rows: list[Row] = []
+    slow: list[Row] = []
     for name in NETWORKS:
         result, (backprop, zil) = results[name], PUBLISHED[name]
         ms, ratio, steps = result["ms"], result["ratio"], IL.steps

@@ -19,6 +19,7 @@ from localgrad.experiments.reproduce.study import (
     Claim,
     Picture,
     Results,
+    Row,
     Scale,
     Setup,
     Table,
@@ -47,8 +48,6 @@ TRAINED = {"IL": IL, **EXACT, ROUNDING: lg.Backprop()}
 
 COLOURS, MARKERS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"), "os^Dv"
 """Those of `plot.learning_curves`."""
-
-Row = list[str | float | None]
 
 
 def sets(setup: Setup) -> list[str]:

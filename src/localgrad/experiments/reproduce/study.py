@@ -13,6 +13,9 @@ Result = dict[str, Any]
 Results = Mapping[str, Result]
 """The results of a study's cells, by their keys."""
 
+Row = list[str | float | None]
+"""Of a table: texts, numbers, or None where there is nothing."""
+
 
 class Scale(StrEnum):
     """How large a study is."""

@@ -17,6 +17,7 @@ from localgrad.experiments.reproduce.study import (
     Picture,
     Result,
     Results,
+    Row,
     Setup,
     Study,
     Table,
@@ -43,8 +44,6 @@ from localgrad.experiments.reproduce.zahid_2023_steps import (
     trained_depths,
     trained_steps,
 )
-
-Row = list[str | float | None]
 
 SOURCE = "Zahid, Guo, Fountas 2023"
 
