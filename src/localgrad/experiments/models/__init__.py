@@ -103,7 +103,7 @@ def build(
     """
     key = jax.random.key(seed)
     if is_own(name):
-        need(not hidden, f"the sizes of {name} are its function's business; leave out the hidden")
+        need(not hidden, f"the sizes of {name} are its function's business; leave out hidden sizes")
         params, mapping = _split(own.make(name, shape, classes, key))
         own.check(name, params, mapping, shape, classes)
     else:
