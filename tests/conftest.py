@@ -1,6 +1,7 @@
-"""Eight host devices, and how many random programs are tried."""
+"""Eight host devices, how many random programs are tried, and no figures left open."""
 
 import os
+import sys
 
 import hypothesis
 import pytest
@@ -19,3 +20,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning"
     )
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    """A figure that a test or an example leaves open would be the next test's current one."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:  # slow to import, and few tests draw
+        sys.modules["matplotlib.pyplot"].close("all")

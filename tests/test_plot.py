@@ -30,12 +30,6 @@ def headless():
     mpl.use(before)
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 # What is drawn ------------------------------------------------------------------------------------
 
 
