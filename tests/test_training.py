@@ -94,6 +94,27 @@ def test_windows_do_not_change_the_numbers(tmp_path):
     assert last.step == one.trainer.total_steps == 2 * (1437 // 64)
 
 
+def test_the_device_has_the_next_window_while_one_is_looked_at():
+    trainer, told = Trainer(SMALL, ONE), []
+
+    def measure(step, state):
+        told.append(f"{step} handed over")
+        return state.params
+
+    for window in trainer.windows(trainer.start(), 38, lambda step: step + 3, measure):
+        told.append(f"{window.step} seen")
+        measured, params = (jax.tree.leaves(x) for x in (window.measured, window.state.params))
+        assert all(map(np.array_equal, measured, params))
+    assert told == ["41 handed over", "44 handed over", "41 seen", "44 seen"]
+
+
+def test_windows_of_several_processes_end_at_the_same_steps(monkeypatch):
+    """They hand over the same programs in the same order, though their clocks differ."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    run = Run(Trainer(SMALL, ONE), Watch(log_every=10, align_every=15))
+    assert [p.step for p in run.progress()] == [10, 15, 20, 22, 30, 40, 44]
+
+
 def test_z_il_trains_as_backpropagation_does():
     by_z_il, _ = trained(replace(SMALL, rule=lg.ZIL()))
     by_backprop, _ = trained(replace(SMALL, rule=lg.Backprop()))

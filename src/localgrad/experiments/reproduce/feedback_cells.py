@@ -25,8 +25,8 @@ def feedback_cell(key: str, config: Config, decay: float) -> Cell:
     With "decayed" feedback both weights have this `decay`, per unit of learning rate.
 
     Its result has ``steps``, at which it was measured, ``accuracy`` (epochs x seeds, from 0 to 1),
-    ``diverged`` (whether a loss was not finite; the training ends there), and by name of a weight,
-    measurements x seeds:
+    ``diverged`` (whether a loss or a weight was not finite; the training ends there), and by name
+    of a weight, measurements x seeds:
 
     ``gradients``: the cosine of the rule's gradient and backpropagation's on a held-out batch.
     ``weights``: the cosine of a weight and its feedback weight; not of the first layer's, for
@@ -64,7 +64,7 @@ def _train(config: Config, decay: float) -> Result:
 
     see(0, begin.params)
     for window in trainer.windows(begin, 0, next_stop):
-        if not np.isfinite(window.losses).all():
+        if not window.is_finite:
             found["diverged"] = True
             break
         if window.step % every == 0:

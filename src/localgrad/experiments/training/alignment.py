@@ -35,9 +35,13 @@ class Measure:
             jax.vmap(measure, axes) if over_seeds else measure
         )
 
-    def __call__(self, params: Any) -> Alignment:
-        """The alignment at these parameters."""
-        found = jax.device_get(self._measure(params, *self._batch))
+    def __call__(self, params: Any) -> Any:
+        """The alignment at these parameters, on the device: a pytree for `by_measure`."""
+        return self._measure(params, *self._batch)
+
+    @staticmethod
+    def by_measure(found: Any) -> Alignment:
+        """What was measured, once it has been fetched."""
         is_leaf = lambda x: isinstance(x, dict) and "cosine" in x  # noqa: E731
         leaves = jax.tree_util.tree_leaves_with_path(found, is_leaf=is_leaf)
         return {

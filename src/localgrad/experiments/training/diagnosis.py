@@ -3,11 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import localgrad as lg
-from localgrad.experiments.training.trainer import Trainer, Window
+from localgrad.experiments.training.trainer import Trainer, Window, all_finite
 
 
 class DivergedError(ArithmeticError):
@@ -31,7 +30,7 @@ def check(trainer: Trainer, window: Window) -> None:
     Raises:
         DivergedError: if something is not.
     """
-    if np.isfinite(window.losses).all() and all_finite(window.state.params):
+    if window.is_finite:
         return
     state = window.before
     for step in range(window.step - len(window.losses), window.step):
@@ -43,12 +42,6 @@ def check(trainer: Trainer, window: Window) -> None:
                 name = f"seed {seed}, " if len(trainer.seeds) > 1 else ""
                 raise DivergedError(step + 1, f"{name}{cause}")
         state = after
-
-
-@jax.jit
-def all_finite(tree: Any) -> jax.Array:
-    """Whether all numbers are."""
-    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
 def first_cause(trainer: Trainer, params: Any, step: int, seed: int) -> str:

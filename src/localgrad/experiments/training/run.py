@@ -102,6 +102,7 @@ class Run:
         self.trainer, self.watch = trainer, watch
         self.step, self.state = 0, trainer.start()
         self._pace = 1
+        self._align = Measure(trainer) if watch.align_every else None
         self._checkpoints: Checkpoints | None = None
         self._journal: Journal | None = None
         if watch.folder is None:
@@ -130,22 +131,20 @@ class Run:
             DivergedError: at the first loss that is not finite; the checkpoints before it remain.
         """
         trainer, watch = self.trainer, self.watch
-        measure = Measure(trainer) if watch.align_every else None
         begin = last = time.perf_counter()
-        for window in trainer.windows(self.state, self.step, self._next_stop):
+        windows = trainer.windows(self.state, self.step, self._next_stop, self._measure)
+        for window in windows:
             diagnosis.check(trainer, window)
             now = time.perf_counter()
             # Carefully, for the first step was compiled, and a machine may be busy.
             self._pace = min(max(1, int(len(window.losses) / (now - last))), 4 * self._pace)
             self.step, self.state = window.step, window.state
-            params = window.state.params
-            is_aligned = measure is not None and window.step % watch.align_every == 0
-            is_over = window.step % trainer.steps_per_epoch == 0
+            correct, alignment = window.measured
             progress = Progress(
                 step=window.step,
                 loss=window.losses[-1],
-                accuracy=trainer.accuracy(params) if is_over else None,
-                alignment=measure(params) if measure is not None and is_aligned else None,
+                accuracy=None if correct is None else trainer.fraction(correct),
+                alignment=None if alignment is None else Measure.by_measure(alignment),
                 seconds=now - begin,
                 state=window.state,
             )
@@ -165,6 +164,15 @@ class Run:
         if self._journal is not None:
             self._journal.close()
 
+    def _measure(self, step: int, state: State) -> tuple[Any, Any]:
+        """The number of correct predictions and the alignment, where they are to be told."""
+        correct = alignment = None
+        if step % self.trainer.steps_per_epoch == 0:
+            correct = self.trainer.correct(state.params)
+        if self._align is not None and step % self.watch.align_every == 0:
+            alignment = self._align(state.params)
+        return correct, alignment
+
     def _save(self) -> None:
         if self._checkpoints is not None and self.step:
             self._checkpoints.save(self.step, self.state)
@@ -178,7 +186,9 @@ class Run:
 
     def _next_stop(self, step: int) -> int:
         """Where there is something to do next after a step, or about a second has passed."""
-        return min(step + self._pace, *((step // n + 1) * n for n in self._intervals))
+        stop = min((step // n + 1) * n for n in self._intervals)
+        # Several processes hand over the same programs in the same order, whatever their clocks.
+        return min(stop, step + self._pace) if jax.process_count() == 1 else stop
 
     def _is_told(self, step: int) -> bool:
         return any(step % n == 0 for n in self._intervals)

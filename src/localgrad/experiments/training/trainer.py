@@ -38,13 +38,33 @@ class Window(NamedTuple):
     """Consecutive steps, done.
 
     ``step`` counts the steps done at its end, ``losses`` are those of its steps, each before its
-    update: an array (steps,), or (steps, seeds). ``before`` is the state before its first step.
+    update: an array (steps,), or (steps, seeds). ``before`` is the state before its first step,
+    ``is_finite`` whether all losses and the parameters at its end are, ``measured`` what was to be
+    measured at its end.
     """
 
     step: int
     losses: np.ndarray
     state: State
     before: State
+    is_finite: bool
+    measured: Any
+
+
+class _Pending(NamedTuple):
+    """A window that the device may still be at; its losses and what else is to be fetched."""
+
+    step: int
+    state: State
+    before: State
+    results: tuple[list[Array], Array, Any]
+
+    def fetched(self) -> Window:
+        """The window, done: waits for it."""
+        losses, finite, measured = jax.device_get(self.results)
+        losses = np.stack(losses)
+        is_finite = bool(finite and np.isfinite(losses).all())
+        return Window(self.step, losses, self.state, self.before, is_finite, measured)
 
 
 @dataclass(frozen=True)
@@ -122,12 +142,26 @@ class Trainer:
         self.devices.check(self.config.batch_size)
         return self._begun(self.devices.copied(self._initial))
 
-    def windows(self, state: State, step: int, next_stop: Callable[[int], int]) -> Iterator[Window]:
+    def windows(
+        self,
+        state: State,
+        step: int,
+        next_stop: Callable[[int], int],
+        measure: Callable[[int, State], Any] = lambda step, state: None,
+    ) -> Iterator[Window]:
         """Train from a state that ``step`` steps have led to, to the end.
 
-        Steps are handed to the device without waiting for it; only at the end of a window are its
-        losses fetched. ``next_stop`` says at which step the window after a step ends.
+        Steps are handed to the device without waiting for it. A window is fetched once the next
+        one has been handed over, so that the device has work while its results are looked at.
+
+        Args:
+            state: Where to begin.
+            step: The steps that led there.
+            next_stop: At which step the window after a step ends; asked one window ahead.
+            measure: Of the steps done and the state at the end of a window: a pytree of arrays,
+                computed after its steps and fetched with its losses.
         """
+        ahead: _Pending | None = None
         while step < self.total_steps:
             before, stop, losses = state, min(next_stop(step), self.total_steps), []
             leaves = jax.tree.leaves(state)
@@ -135,7 +169,12 @@ class Trainer:
                 leaves, loss = self._advance(leaves, k)
                 losses.append(loss)
             step, state = stop, self._structure.unflatten(leaves)
-            yield Window(step, np.stack(jax.device_get(losses)), state, before)
+            results = losses, all_finite(state.params), measure(step, state)
+            if ahead is not None:
+                yield ahead.fetched()
+            ahead = _Pending(step, state, before, results)
+        if ahead is not None:
+            yield ahead.fetched()
 
     def advance(self, state: State, step: int) -> tuple[State, Array]:
         """Do step number ``step``: the state after it, and the loss before it."""
@@ -149,12 +188,20 @@ class Trainer:
 
     def accuracy(self, params: Params) -> np.ndarray:
         """The fraction of the test set's labels predicted correctly; of each seed, if several."""
-        labels = self.data.test_labels
+        return self.fraction(self.correct(params))
+
+    def fraction(self, correct: ArrayLike) -> np.ndarray:
+        """So many correct predictions as a fraction of the test set's labels."""
+        return np.asarray(correct) / self.data.test_labels.size
+
+    def correct(self, params: Params) -> ArrayLike:
+        """How many of the test set's labels are predicted correctly, without waiting for it."""
         correct: Any = 0
-        for start in range(0, len(labels), EVALUATED):
+        for start in range(0, len(self.data.test_labels), EVALUATED):
             part = slice(start, start + EVALUATED)
-            correct += self._hits(params, self.data.test_inputs[part], labels[part])
-        return np.asarray(correct) / labels.size
+            examples = self.data.test_inputs[part], self.data.test_labels[part]
+            correct += self._hits(params, *examples)
+        return correct
 
     def of_seed(self, params: Params, seed: int = 0) -> Params:
         """The parameters of one seed, by its number."""
@@ -276,3 +323,9 @@ class Trainer:
         # Leaf by leaf: a class that is defined inside a function is another one at every call.
         leaves = zip(*map(jax.tree.leaves, trees), strict=True)
         return jax.tree.unflatten(jax.tree.structure(trees[0]), map(np.stack, leaves))
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether all numbers of a pytree are."""
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
