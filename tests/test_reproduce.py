@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localgrad.experiments.reproduce import STUDIES, Scale, Setup, infinitesimal_limit, run_study
+from localgrad.experiments.environment import environment
+from localgrad.experiments.reproduce import (
+    STUDIES,
+    Scale,
+    Setup,
+    infinitesimal_limit,
+    run_study,
+    runner,
+)
 from localgrad.experiments.reproduce.report import comma_separated, markdown
 from localgrad.experiments.reproduce.study import (
     Cell,
@@ -82,7 +90,9 @@ def test_the_report_has_everything(tmp_path):
     assert (tmp_path / "line.png").read_bytes().startswith(b"\x89PNG")
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["study"] == "squares"
-    assert {"scale", "seed", "command", "seconds", "versions", "devices", "python"} < set(run)
+    assert {"scale", "seed", "command", "seconds"} < set(run)
+    assert run["environments"] == [environment()]
+    assert f"cpu; Python {environment()['python']}" in page
     assert not list(tmp_path.rglob(".*"))
 
 
@@ -104,6 +114,29 @@ def test_a_cell_with_other_settings_is_computed_again(tmp_path):
     assert calls == [1]
     finished(counting([1], calls), tmp_path, Setup(Scale.QUICK, seed=1))
     assert calls == [1, 1]
+
+
+def test_a_cell_on_other_data_is_computed_again(tmp_path, monkeypatch):
+    calls = []
+    study = counting([1], calls)
+    one = study.cells(QUICK)[0]
+    reading = replace(study, cells=lambda _: [replace(one, settings={"data": "digits"})])
+    for content in ("some", "some", "other"):
+        monkeypatch.setattr(runner, "_fingerprint", lambda *_, content=content: content)
+        finished(reading, tmp_path)
+    assert calls == [1, 1]
+
+
+def test_the_page_names_every_machine_that_a_cell_was_computed_on(tmp_path):
+    finished(counting([1, 2], []), tmp_path)
+    path = tmp_path / "cells" / "n-1.json"
+    kept = json.loads(path.read_text())
+    kept["environment"]["devices"] = ["NVIDIA H200"]
+    path.write_text(json.dumps(kept))
+    finished(counting([1, 2], []), tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "\nNVIDIA H200; Python" in page
+    assert "\ncpu; Python" in page
 
 
 def test_claims_can_fail(tmp_path):

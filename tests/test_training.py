@@ -187,6 +187,16 @@ def test_a_folder_keeps_one_run(tmp_path):
     run.close()
 
 
+def test_a_run_is_not_gone_on_with_on_other_data(tmp_path):
+    text, folder = tmp_path / "tale.txt", tmp_path / "run"
+    text.write_text("once upon a time " * 40)
+    config = Config(model="decoder", hidden=(8,), epochs=1, batch_size=4, data=f"text:{text}")
+    trained(config, folder=folder)
+    text.write_text("once upon a clock " * 40)
+    with pytest.raises(ValueError, match=r"its data is '.* examples, sha256 .*; give the files"):
+        Run(Trainer(config, ONE), Watch(folder, resume=True))
+
+
 def test_the_journal_survives_a_line_cut_in_two(tmp_path):
     trained(SMALL, folder=tmp_path, log_every=5, checkpoint_every=11)
     lines = without_time(tmp_path)

@@ -1,5 +1,6 @@
 """What numbers were made with."""
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,6 +19,11 @@ def environment() -> dict[str, Any]:
         "devices": [str(device.device_kind) for device in jax.devices()],
         "versions": {"localgrad": lg.__version__, **{name: _version(name) for name in PACKAGES}},
     }
+
+
+def machine() -> dict[str, Any]:
+    """What times depend on: the kind of the device, and the number of cores."""
+    return {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
 
 
 def _version(name: str) -> str:

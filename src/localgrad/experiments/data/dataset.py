@@ -1,5 +1,6 @@
 """What every data set is once it is loaded."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,6 +44,16 @@ class Dataset:
             f"inputs of shape {self.shape}, {self.classes} classes"
         )
         return f"{text} ({self.partial})" if self.partial else text
+
+    @property
+    def fingerprint(self) -> str:
+        """How many examples there are, and a digest of all: another one if any number differs."""
+        parts = self.train_inputs, self.train_labels, self.test_inputs, self.test_labels
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(f"{part.shape} {part.dtype}".encode() + part.tobytes())
+        sizes = f"{len(self.train_labels):,} and {len(self.test_labels):,} examples"
+        return f"{sizes}, sha256 {digest.hexdigest()[:16]}"
 
 
 class DataError(ValueError):

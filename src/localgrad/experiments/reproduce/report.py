@@ -83,9 +83,13 @@ def _page(
 
 def _made(run: Any) -> str:
     lines = ["```console", run["command"], "```", ""]
-    versions = ", ".join(f"{name} {text}" for name, text in run["versions"].items())
-    lines += [f"{run['seconds']:.0f} s of computing in all cells; {', '.join(run['devices'])};"]
-    return "\n".join([*lines, f"Python {run['python']}, {versions}; seed {run['seed']}."])
+    lines += [f"{run['seconds']:.0f} s of computing in all cells; seed {run['seed']}."]
+    for used in run["environments"]:
+        versions = ", ".join(f"{name} {text}" for name, text in used["versions"].items())
+        lines += [
+            f"{', '.join(dict.fromkeys(used['devices']))}; Python {used['python']}, {versions}."
+        ]
+    return "\n".join(lines)
 
 
 def _cell(value: str | float | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import localgrad as lg
+from localgrad.experiments.environment import machine
 from localgrad.experiments.reproduce.salvatori_2022 import (
     ABOUT_SIZES,
     NETWORKS,
@@ -69,12 +70,11 @@ SLOWER = (100.0, 200.0)
 
 def cells(setup: Setup) -> Sequence[Cell]:
     """One cell per network."""
-    machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
     found = []
     for name in NETWORKS:
         config = configuration(setup, name, setup.seed)
         timed: dict[str, Any] = {"IL": repr(IL), "seconds": SECONDS[setup.scale]}
-        depends = settings(config) | timed | machine
+        depends = settings(config) | timed | machine()
         found.append(Cell(name, depends, partial(_timed, config, SECONDS[setup.scale])))
     return found
 

@@ -22,6 +22,7 @@ SETTINGS = "settings.json"
 
 AGREEING = {
     "config": "give the settings it was begun with",
+    "data": "give the files it was begun with",
     "parameters": "give the model and the precision it was begun with",
 }
 """What the settings of a run that is gone on with must share, and what to do if they do not."""
@@ -94,8 +95,8 @@ class Run:
         watch: What to keep.
 
     Raises:
-        ValueError: if the folder holds another run, or one that is not to be resumed, or if a
-            model of the user's own has other parameters than when it was begun.
+        ValueError: if the folder holds another run, or one that is not to be resumed, or if the
+            data or the parameters of a model of the user's own are others than when it was begun.
     """
 
     def __init__(self, trainer: Trainer, watch: Watch) -> None:
@@ -111,7 +112,8 @@ class Run:
         folder = Path(watch.folder)
         leaves = jax.tree_util.tree_leaves_with_path(self.state.params)
         parameters = {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in leaves}
-        settings = {"config": trainer.config.as_dict(), "parameters": parameters}
+        settings: dict[str, Any] = {"config": trainer.config.as_dict(), "parameters": parameters}
+        settings["data"] = {"data": trainer.data.fingerprint}
         _agree(folder, settings, watch.resume)
         settings["environment"] = environment()
         self._checkpoints = Checkpoints(folder / "checkpoints")
