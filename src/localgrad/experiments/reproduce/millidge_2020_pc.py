@@ -183,7 +183,11 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
             }
             steps = results[_key(name, "backpropagation")]["steps_per_epoch"]
             epochs = steps * np.arange(1, 1 + next(iter(found.values())).shape[1])
-            plot.learning_curves(found, epochs, "test accuracy (%)", ax=ax).set_title(name)
+            plot.learning_curves(found, epochs, "test accuracy (%)", ax=ax)
+            ax.get_legend().remove()
+            ax.set(title=name, xlim=(0, 1.05 * epochs[-1]))
+        handles = ax.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=len(RULES))
 
     return [
         Picture("scalars", "The distance falls exponentially down to rounding.", scalars),
@@ -193,7 +197,12 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
             networks,
             (9.0, 4.0),
         ),
-        Picture("trained", "Both rules, from the same weights.", curves, (10.0, 3.5)),
+        Picture(
+            "trained",
+            "Both rules, from the same weights, after each epoch: mean and range of seeds.",
+            curves,
+            (10.0, 3.8),
+        ),
     ]
 
 

@@ -208,7 +208,7 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
 
     caption = (
         "Relative distance from backpropagation, of the worst seed; exact zeros stand on the "
-        "dotted line. What is not finite is missing."
+        f"dotted line. There is no {FREE} of the RNN, whose parameters are read at many levels."
     )
     return [Picture("divergence", caption, draw, (9.0, 4.0))]
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import localgrad as lg
+from localgrad.experiments.environment import machine
 from localgrad.experiments.reproduce.accuracies import final, mean, spread
 from localgrad.experiments.reproduce.study import (
     Cell,
@@ -35,6 +36,8 @@ from localgrad.experiments.reproduce.zahid_2023_cost import (
 )
 from localgrad.experiments.reproduce.zahid_2023_steps import (
     DEPTHS,
+    LAYERS,
+    MEASURES,
     RATES,
     RULES,
     TRAINED_AT,
@@ -59,7 +62,7 @@ def cells(setup: Setup) -> Sequence[Cell]:
     cosines = [
         Cell(
             _key("cosine", depth, name),
-            swept.as_dict() | {"counts": counts(depth), "rates": RATES},
+            swept.as_dict() | {"counts": counts(depth), "rates": RATES, "measures": list(MEASURES)},
             partial(sweep, swept, name, counts(depth)),
         )
         for depth in DEPTHS[setup.scale]
@@ -83,7 +86,7 @@ def cells(setup: Setup) -> Sequence[Cell]:
     costs = [
         Cell(
             _key("cost", name),
-            timed.as_dict() | {"rule": repr(rule_of(name)), "counted": COUNTED},
+            timed.as_dict() | {"rule": repr(rule_of(name)), "counted": COUNTED} | machine(),
             partial(cost, timed, name),
         )
         for name in COSTS
@@ -95,14 +98,14 @@ def _key(*parts: str | int) -> str:
     return "".join(c if c.isalnum() else "-" for c in "-".join(map(str, parts))).lower()
 
 
-def _at(result: Result, rate: str, count: int) -> float:
+def _at(result: Result, measure: str, rate: str, count: int) -> float:
     """The cosine after so many steps."""
-    return float(result["cosine"][rate][result["counts"].index(count)])
+    return float(result["cosine"][measure][rate][result["counts"].index(count)])
 
 
 def _fewest(result: Result, rate: str) -> tuple[int, float]:
-    """The fewest steps with about the best cosine there is, and that cosine."""
-    found = np.array(result["cosine"][rate])
+    """The fewest steps with about the best cosine there is, mean of layers, and that cosine."""
+    found = np.array(result["cosine"][LAYERS][rate])
     first = int(np.argmax(found >= ENOUGH * np.nanmax(found)))
     return result["counts"][first], float(found[first])
 
@@ -147,7 +150,8 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
     which = ["hidden layers", "rule", "rate"]
     steps = ["1 step", "half the layers", "one less than layers", "layers", "twice the layers"]
     cosines: list[Row] = [
-        [depth, name, rate, *(_at(found, f"{rate:g}", n) for n in at)]
+        [measure, depth, name, rate, *(_at(found, measure, f"{rate:g}", n) for n in at)]
+        for measure in MEASURES
         for depth in DEPTHS[setup.scale]
         for at in [(1, depth // 2, depth - 1, depth, 2 * depth)]
         for name in RULES
@@ -162,18 +166,21 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
         for found in [_trained(results, depth, name)]
     ]
     costs: list[Row] = [
-        [name, found["work"], EXPECTED.get(name), found["time"], found["milliseconds"]]
+        [name, found["work"], EXPECTED.get(name), found["time"], took, took / found["time"]]
         for name in COSTS
         for found in [results[_key("cost", name)]]
+        for took in [found["milliseconds"]]
     ]
     trained_at = [*which, *steps[:2], *steps[3:], "backpropagation"]
     cost_head = ["", "multiply-adds", "multiply-adds by hand", "time", "ms per training step"]
+    cost_head.append("of backpropagation, in turn")
     parallel_head = [*which, "steps", "cosine", "products", "over backpropagation's"]
     return [
         Table(
             "cosine",
-            "Cosine to backpropagation, mean of layers, 0 for one that nothing has reached",
-            [*which, *steps],
+            "Cosine to backpropagation: mean of layers, 0 for one that nothing has reached; and of "
+            "all parameters as one vector",
+            ["cosine", *which, *steps],
             cosines,
         ),
         Table(
@@ -182,10 +189,16 @@ def tables(setup: Setup, results: Results) -> Sequence[Table]:
             trained_at,
             trained,
         ),
-        Table("cost", "Cost over backpropagation's", cost_head, costs),
+        Table(
+            "cost",
+            "Cost over backpropagation's, each measured in turn with it",
+            cost_head,
+            costs,
+        ),
         Table(
             "parallel",
-            "Fewest steps with about the best cosine, and the matrix products after each other",
+            "Fewest steps with about the best cosine (mean of layers), and the matrix products "
+            "after each other",
             parallel_head,
             _parallel(setup, results),
         ),
@@ -196,31 +209,25 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
     """The cosine and the accuracy over steps per layer."""
 
     def cosines(figure: Figure) -> None:
-        axes = figure.subplots(1, len(RULES), sharey=True)
-        for name, ax in zip(RULES, axes, strict=True):
-            for depth, marker in zip(DEPTHS[setup.scale], "os^D", strict=False):
-                found = results[_key("cosine", depth, name)]
-                for rate, line in zip(RATES, (":", "-"), strict=True):
-                    at = np.array(found["counts"]) / depth
-                    ax.semilogx(
-                        at,
-                        found["cosine"][f"{rate:g}"],
-                        marker + line,
-                        color=f"C{DEPTHS[setup.scale].index(depth)}",
-                        markersize=4,
-                        label=f"{depth} layers, rate {rate:g}",
-                    )
-            ax.axvline(1, color="0.6", linewidth=0.8)
-            _per_layer(ax, name)
-        axes[0].set_ylabel("cosine to backpropagation")
-        axes[0].legend(fontsize="x-small")
+        grid = figure.subplots(len(MEASURES), len(RULES), sharex=True, sharey=True)
+        for measure, axes in zip(MEASURES, grid, strict=True):
+            for name, ax in zip(RULES, axes, strict=True):
+                _cosines(setup, results, ax, measure, name)
+                _per_layer(ax, name)
+                ax.label_outer()
+            axes[0].set_ylabel(f"cosine, {measure}")
+        grid[-1, 1].legend(fontsize="small", loc="lower right")  # where there is room
 
     def accuracies(figure: Figure) -> None:
         axes = figure.subplots(1, len(trained_depths(setup)), sharey=True, squeeze=False)[0]
         for depth, ax in zip(trained_depths(setup), axes, strict=True):
             for name, marker in zip(RULES, "os^", strict=True):
                 at = np.array(trained_steps(depth)) / depth
-                ax.semilogx(at, _accuracies(results, depth, name), f"{marker}-", label=name)
+                found = [final(result) for result in _trained(results, depth, name)]
+                middle = [of_seeds.mean() for of_seeds in found]
+                off = [of_seeds.std(ddof=1) if len(of_seeds) > 1 else 0 for of_seeds in found]
+                ax.errorbar(at, middle, off, marker=marker, capsize=3, label=name)
+            ax.set_xscale("log")
             exact = mean(results[_key("trained", depth)])
             ax.axhline(exact, color="k", linestyle=":", label="backpropagation")
             _per_layer(ax, f"{depth} hidden layers")
@@ -232,10 +239,31 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
             "cosine",
             "Left of the line there are fewer steps than layers. Dotted: rate .2; solid: rate 1.",
             cosines,
-            (10.0, 4.0),
+            (10.0, 7.0),
         ),
-        Picture("accuracy", "Test accuracy after training with so many steps.", accuracies),
+        Picture(
+            "accuracy",
+            "Test accuracy after training with so many steps, mean and standard deviation over "
+            "seeds.",
+            accuracies,
+        ),
     ]
+
+
+def _cosines(setup: Setup, results: Results, ax: Axes, measure: str, name: str) -> None:
+    """Lines of a rule, for each depth and rate."""
+    for k, (depth, marker) in enumerate(zip(DEPTHS[setup.scale], "os^D", strict=False)):
+        found = results[_key("cosine", depth, name)]
+        for rate, line in zip(RATES, (":", "-"), strict=True):
+            ax.semilogx(
+                np.array(found["counts"]) / depth,
+                found["cosine"][measure][f"{rate:g}"],
+                marker + line,
+                color=f"C{k}",
+                markersize=4,
+                label=f"{depth} layers, rate {rate:g}",
+            )
+    ax.axvline(1, color="0.6", linewidth=0.8)
 
 
 def _per_layer(ax: Axes, title: str) -> None:
@@ -250,15 +278,13 @@ def _per_layer(ax: Axes, title: str) -> None:
 
 def claims(setup: Setup, results: Results) -> Sequence[Claim]:
     """Fewer steps than layers, then cost."""
-    falls = [_falls(setup, results, name) for name in RULES]
+    falls = [_falls(setup, results, name, measure) for measure in MEASURES for name in RULES]
     costs = {name: results[_key("cost", name)] for name in COSTS if name != "backpropagation"}
     cheapest = min(costs, key=lambda name: costs[name]["work"])
     fastest = min(costs, key=lambda name: costs[name]["time"])
     good = [found for found in _parallel(setup, results) if found.cosine >= GOOD]
     parallel = min(good, key=lambda found: found.ratio)
-    # Z-IL's program on events is backpropagation's own.
-    same = [results[_key("cost", name)]["time"] for name in ("backpropagation", "Z-IL")]
-    noise = max(0.02, *(abs(ratio - 1) for ratio in same))
+    noise = max(0.02, abs(results[_key("cost", "backpropagation")]["time"] - 1))
     counted = {name: costs[name]["work"] for name in EXPECTED}
     return [
         *falls,
@@ -270,11 +296,12 @@ def claims(setup: Setup, results: Results) -> Sequence[Claim]:
             f"the least is {cheapest}'s: {costs[cheapest]['work']:.3f} of backpropagation's",
         ),
         Claim(
-            "No variant is faster than backpropagation (by more than two equal programs differ)",
+            "No variant is faster than backpropagation (by more than 2 %, or than two copies of "
+            "its program differ)",
             SOURCE,
             verdict(costs[fastest]["time"] >= 1 - noise),
             f"the fastest is {fastest}: {costs[fastest]['time']:.2f} of backpropagation's time; "
-            f"equal programs differ by {100 * noise:.0f} %",
+            f"allowed were {100 * noise:.1f} %",
         ),
         Claim(
             "None is, even fully parallel: at least two products per layer after each other, where "
@@ -294,21 +321,21 @@ def claims(setup: Setup, results: Results) -> Sequence[Claim]:
     ]
 
 
-def _falls(setup: Setup, results: Results, name: str) -> Claim:
+def _falls(setup: Setup, results: Results, name: str, measure: str) -> Claim:
     """Whether the cosine falls just where there are fewer steps than layers."""
     rate = f"{TRAINED_AT[name]:g}"
     parts = []
     for depth in DEPTHS[setup.scale]:
         found = results[_key("cosine", depth, name)]
-        best = float(np.nanmax(found["cosine"][rate]))
-        parts.append([_at(found, rate, n) / best for n in (depth // 2, depth)])
+        best = float(np.nanmax(found["cosine"][measure][rate]))
+        parts.append([_at(found, measure, rate, n) / best for n in (depth // 2, depth)])
     measured = ", ".join(
         f"{depth} layers: {half:.2f} and {all_:.2f}"
         for depth, (half, all_) in zip(DEPTHS[setup.scale], parts, strict=True)
     )
     return Claim(
-        f"{name}: the cosine to backpropagation falls sharply with fewer steps than layers "
-        "(to 80 % of its best or less with half as many, when as many are enough)",
+        f"{name}: the cosine to backpropagation ({measure}) falls sharply with fewer steps than "
+        "layers (to 80 % of its best or less with half as many, when as many are enough)",
         SOURCE,
         verdict(all(half <= 0.8 and all_ >= ENOUGH for half, all_ in parts)),
         f"of its best, with half as many steps and with as many, at rate {rate}: {measured}",
@@ -320,7 +347,7 @@ def _loses(setup: Setup, results: Results, name: str) -> Claim:
     depths = trained_depths(setup)
     found = {depth: _accuracies(results, depth, name) for depth in depths}
     return Claim(
-        f"{name}: so does the accuracy (5 points or more with half as many steps as layers)",
+        f"{name}: the accuracy falls, too (5 points or more with half as many steps as layers)",
         SOURCE,
         verdict(all(half <= all_ - 5 for _, half, all_, _ in found.values())),
         "; ".join(
@@ -340,7 +367,12 @@ STUDY = Study(
     "learning, fixed prediction and activation relaxation with fewer and more inference steps "
     "than layers. IL has the classical energy and rate .2, for it does not settle at rate 1; the "
     "others have rate 1, where errors travel one layer a step. Networks, data and epochs are "
-    "ours, and the paper's own numbers are not beside them: they were not at hand. Work is the "
+    "ours, and the paper's own numbers are not beside them: they were not at hand, nor was its "
+    "definition of the cosine, and two are shown. The mean of layers falls as fewer of them are "
+    "reached: for fixed prediction it is (steps + 1) / (layers + 1), whatever the network, since "
+    "what is reached at all has the right direction. Of all parameters as one vector, the last "
+    "layers, which are reached first, are the longest. AR starts from the activities, as it was "
+    "published; from zero it would be fixed prediction. Work is the "
     "compiler's count for 784-300-300-100-10 and batches of 64; loops are opened for it, and long "
     f"ones extrapolated from {COUNTED[0]} and {COUNTED[1]} steps: where more are opened the count "
     "is higher, for fused programs compute some things twice. Time is the median of training steps "

@@ -71,12 +71,14 @@ def trained_steps(depth: int) -> tuple[int, ...]:
 
 
 def sweep(swept: Config, name: str, counts: Sequence[int]) -> Result:
-    """By rate and number of steps, the cosine to backpropagation's gradient."""
+    """By measure of `MEASURES`, rate and number of steps, the cosine to backpropagation."""
     with jax.enable_x64(True):
         trainer = trainer_of(swept)
         params, batch = trainer.model.params, trainer.batch(0)
         exact = jax.grad(trainer.loss)(params, *batch)
-        found: dict[str, list[float]] = {f"{rate:g}": [] for rate in RATES}
+        found: dict[str, dict[str, list[float]]] = {
+            measure: {f"{rate:g}": [] for rate in RATES} for measure in MEASURES
+        }
         for count in counts:
 
             @jax.jit
@@ -85,16 +87,27 @@ def sweep(swept: Config, name: str, counts: Sequence[int]) -> Result:
                 return lg.grad(trainer.loss, rule=rule)(*args)
 
             for rate in RATES:
-                found[f"{rate:g}"].append(_cosine(gradient(rate, params, *batch), exact))
+                got = gradient(rate, params, *batch)
+                for measure, cosine in MEASURES.items():
+                    found[measure][f"{rate:g}"].append(cosine(got, exact))
     return {"counts": list(counts), "cosine": found}
 
 
-def _cosine(g: Any, b: Any) -> float:
-    """The mean over the weight matrices; 0 for one that nothing has reached."""
+def _of_layers(g: Any, b: Any) -> float:
     pairs = zip(jax.tree.leaves(g), jax.tree.leaves(b), strict=True)
-    return float(np.mean([_of_layer(*pair) for pair in pairs if pair[0].ndim > 1]))
+    return float(np.mean([_cosine(*pair) for pair in pairs if pair[0].ndim > 1]))
 
 
-def _of_layer(g: Any, b: Any) -> float:
+def _of_all(g: Any, b: Any) -> float:
+    return _cosine(*(jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)]) for t in (g, b)))
+
+
+def _cosine(g: Any, b: Any) -> float:
     norms = float(jnp.linalg.norm(g) * jnp.linalg.norm(b))
     return float(jnp.vdot(g, b)) / norms if norms else 0.0
+
+
+LAYERS, ALL = "mean of layers", "all parameters"
+MEASURES: dict[str, Callable[[Any, Any], float]] = {LAYERS: _of_layers, ALL: _of_all}
+"""Two cosines: the mean over the weight matrices, 0 for one that nothing has reached; and that of
+the whole gradient as one vector, in which the last layers are the longest."""
