@@ -87,6 +87,35 @@ def test_schedules_begin_and_end_as_they_say(schedule):
     assert (float(rate(100)) == 0.5) == (schedule == "constant")
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize(
+    ("feedback", "stays", "within"), [("random", "psi", 0.0), ("learned", "W - psi", 1e-6)]
+)
+def test_weight_decay_leaves_feedback_weights_what_they_are(feedback, stays, within, seeds):
+    config = replace(SMALL, feedback=feedback, seeds=seeds)
+    assert config.weight_decay > 0
+    run, _ = trained(config)
+    for begin, end in zip(*map(twins, (run.trainer.start(), run.state)), strict=True):
+        assert (begin["W"] != end["W"]).any()
+        np.testing.assert_allclose(end[stays], begin[stays], atol=within, rtol=0)
+
+
+def test_weight_decay_brings_decayed_feedback_weights_and_their_twins_together():
+    run, _ = trained(replace(SMALL, feedback="decayed"))
+    for begin, end in zip(*map(twins, (run.trainer.start(), run.state)), strict=True):
+        lengths = (np.linalg.norm(w["W - psi"]) for w in (begin, end))
+        assert next(lengths) > 1.01 * next(lengths)
+
+
+def twins(state):
+    """The weights that have feedback weights, with these and their differences."""
+    forward, backward = state.params.forward.layers, state.params.backward.layers
+    pairs = [
+        (np.asarray(a.weight), np.asarray(b.weight)) for a, b in zip(forward, backward, strict=True)
+    ]
+    return [{"W": w, "psi": psi, "W - psi": w - psi} for w, psi in pairs]
+
+
 def test_windows_do_not_change_the_numbers(tmp_path):
     one, _ = trained(SMALL, log_every=1)
     other, last = trained(SMALL, log_every=7, align_every=5)

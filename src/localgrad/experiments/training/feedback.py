@@ -9,7 +9,7 @@ import jax
 import localgrad as lg
 
 DECAY = 0.01
-"""Of both weights, per unit of learning rate."""
+"""Of both weights, per unit of learning rate; the optimiser's weight decay is added to it."""
 
 
 def _decayed(key: jax.Array, params: Any) -> lg.Synapses:
@@ -29,6 +29,18 @@ ones that learn what the forward weights learn; the same with decay of both (Kol
 def undecayed(params: Any) -> Any:
     """The same weights, whose gradient is what the errors make of it, and nothing else."""
     return replace(params, decay=0.0) if isinstance(params, lg.Synapses) else params
+
+
+def decaying(params: Any) -> Any:
+    """Which weights the optimiser's weight decay is of: a tree of bools, one for a whole part.
+
+    Fixed feedback weights stay what they are. Learned ones keep their distance to the forward
+    weights, which they would not if either decayed.
+    """
+    if not isinstance(params, lg.Synapses) or params.decay:
+        return True
+    alone = jax.tree.map(lambda twin: twin is None, params.backward, is_leaf=lambda x: x is None)
+    return replace(params, forward=alone if params.learns else True, backward=False)
 
 
 def forward(params: Any) -> Any:

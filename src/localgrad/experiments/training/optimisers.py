@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import optax
 
+from localgrad.experiments.training.feedback import decaying
+
 OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "sgd": optax.identity,
     "momentum": lambda: optax.trace(decay=0.9),
@@ -29,10 +31,11 @@ def make_optimiser(
 ) -> optax.GradientTransformation:
     """The optimiser of a run of `steps` steps.
 
-    An update is ``-rate(step) * (transformed gradient + weight_decay * parameter)``.
+    An update is ``-rate(step) * (transformed gradient + weight_decay * parameter)``; of feedback
+    weights see `decaying`.
     """
     return optax.chain(
         OPTIMISERS[name](),
-        optax.add_decayed_weights(weight_decay),
+        optax.add_decayed_weights(weight_decay, decaying),
         optax.scale_by_learning_rate(SCHEDULES[schedule](learning_rate, steps)),
     )
