@@ -3,6 +3,7 @@
 import doctest
 import functools
 import sys
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -275,6 +276,38 @@ def text(shape, classes, key):
     return jnp.ones((classes, classes)), lambda table, tokens: table[tokens]
 
 
+class Masked(eqx.Module):
+    layer: eqx.nn.Linear
+    mask: jax.Array
+
+    def __init__(self, classes, key):
+        self.layer = eqx.nn.Linear(64, classes, key=key)
+        self.mask = jax.random.bernoulli(key, 0.5, (64,))
+
+    def __call__(self, image):
+        return self.layer(self.mask * image.ravel())
+
+
+def masked(shape, classes, key):
+    return Masked(classes, key)
+
+
+def enclosed(shape, classes, key):
+    mask = jax.random.bernoulli(key, 0.5, (64,))
+    return jnp.zeros((64, classes)), lambda w, x: x.reshape(len(x), -1) * mask @ w
+
+
+def scaled(shape, classes, key):
+    scale = float(jax.random.uniform(key))
+    return jnp.ones((64, classes)), lambda w, x: scale * x.reshape(len(x), -1) @ w
+
+
+def resized(shape, classes, key):
+    width = int(jax.random.randint(key, (), 8, 99))
+    w = jnp.ones((64, width)), jnp.ones((width, classes))
+    return w, lambda w, x: x.reshape(len(x), -1) @ w[0] @ w[1]
+
+
 number = lambda shape, classes, key: 3
 counting = lambda shape, classes, key: ({"w": jnp.ones(3), "n": [jnp.arange(2)]}, lambda p, x: x)
 fixed = lambda shape, classes, key: jnp.ravel
@@ -307,6 +340,23 @@ def test_models_of_ones_own_train_as_they_are(name):
     if name in MARKED:
         view = lg.graph(trainer.loss)(first, *trainer.batch(0))
         assert [vertex.name for vertex in view.vertices] == [MARKED[name], "loss"]
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "met"),
+    [
+        ("masked", "is another function with seed 4 than with 3, though its parameters"),
+        ("enclosed", "is another function with seed 4"),
+        ("scaled", "is another function with seed 4"),
+        ("resized", "parameters of own_models:resized have other shapes with seed 4 than with 3"),
+    ],
+)
+def test_seeds_that_change_more_than_the_parameters_are_not_trained_as_one(name, met):
+    config = Config(model=f"own_models:{name}", seed=3)
+    assert len(Trainer(config).seeds) == 1
+    with pytest.raises(ValueError, match=f"{met}.*; let nothing but .* depend on key"):
+        Trainer(replace(config, seeds=2))
 
 
 @pytest.mark.usefixtures("own")

@@ -17,14 +17,14 @@ from jax.typing import ArrayLike
 from localgrad.experiments.models import own
 from localgrad.experiments.models.convolutional import CNN, AlexNet, PublishedCNN
 from localgrad.experiments.models.needs import need
-from localgrad.experiments.models.own import is_own
+from localgrad.experiments.models.own import check_seeds, is_own
 from localgrad.experiments.models.perceptron import MLP, PublishedMLP
 from localgrad.experiments.models.recurrent import ElmanCell, Recurrent
 from localgrad.experiments.models.residual import ResidualCNN, ResNet18
 from localgrad.experiments.models.transformer import Decoder, Encoder
 from localgrad.experiments.names import suggest
 
-__all__ = ["MODELS", "Family", "Model", "Params", "build", "is_own"]
+__all__ = ["MODELS", "Family", "Model", "Params", "build", "check_seeds", "is_own"]
 
 Params = Any
 """A pytree of the arrays that learn."""

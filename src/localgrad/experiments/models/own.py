@@ -76,3 +76,41 @@ def check(
         f"of 2 inputs of shape {tuple(shape)} {name} makes outputs of shape {met}; "
         f"make them {wanted}: a number for each class",
     )
+
+
+def check_seeds(
+    name: str, models: Sequence[tuple[Any, Callable[..., Any]]], seeds: Sequence[int], inputs: Any
+) -> None:
+    """See to it that the models of several seeds, ``(params, apply)``, differ in `params` alone.
+
+    They are trained as one program, which runs the first one's `apply` for all.
+
+    Raises:
+        ValueError: if parameters have other shapes, or functions of the same parameters differ.
+    """
+    do = "let nothing but the values of parameters depend on key, or train the seeds one by one"
+    same = _disturbed(models[0][0])
+    outputs: list[Array] = []
+    for seed, (params, apply) in zip(seeds, models, strict=True):
+        leaves, structure = jax.tree.flatten(params)
+        need(
+            list(map(jnp.shape, leaves)) == list(map(jnp.shape, same)),
+            f"parameters of {name} have other shapes with seed {seed} than with {seeds[0]}; {do}",
+        )
+        outputs.append(jnp.nan_to_num(apply(jax.tree.unflatten(structure, same), inputs)))
+        rounding = 1e-3 * jnp.abs(outputs[0]).max()
+        need(
+            bool(jnp.allclose(outputs[-1], outputs[0], rtol=0, atol=rounding)),
+            f"{name} is another function with seed {seed} than with {seeds[0]}, though its "
+            f"parameters were made the same; {do}",
+        )
+
+
+def _disturbed(params: Any) -> list[Array]:
+    """Parameters near these, none of them zero, which would hide what it is multiplied with."""
+    leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    return [
+        x + jax.random.normal(key, x.shape, x.dtype) / 10
+        for key, x in zip(keys, leaves, strict=True)
+    ]

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 import localgrad as lg
 from localgrad.experiments.data import batch_indices, load, order, steps_per_epoch
 from localgrad.experiments.losses import LOSSES
-from localgrad.experiments.models import Params, build
+from localgrad.experiments.models import Params, build, check_seeds, is_own
 from localgrad.experiments.training.config import Config
 from localgrad.experiments.training.devices import Devices
 from localgrad.experiments.training.feedback import FEEDBACK, forward
@@ -89,7 +89,8 @@ class Trainer:
         devices: Where; everywhere by default.
 
     Raises:
-        ValueError: if there is no such model, or the configuration does not fit the data.
+        ValueError: if there is no such model, the configuration does not fit the data, or seeds
+            change more than the parameters in a model of your own.
         DataError: if the data cannot be used.
     """
 
@@ -102,6 +103,9 @@ class Trainer:
         self.seeds = range(config.seed, config.seed + config.seeds)
         made = partial(build, shape=self.data.shape, classes=self.data.classes)
         models = [made(config.model, config.hidden, seed) for seed in self.seeds]
+        if is_own(config.model) and len(models) > 1:
+            pairs = [(model.params, model.apply) for model in models]
+            check_seeds(config.model, pairs, self.seeds, self.held_out[0])
         self.model = models[0]
         weights = FEEDBACK[config.feedback]
         # Not the key of the forward weights, which the feedback weights would else repeat.
