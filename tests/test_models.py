@@ -2,8 +2,10 @@
 
 import doctest
 import functools
+import linecache
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -119,6 +121,16 @@ def test_value_nodes(name):
     assert view.depth == CASES[name].depth
     found = {labels[0] for labels in view.groups.values() if labels}
     assert found == CASES[name].groups
+
+
+def test_vertices_of_models_and_losses_have_source_lines():
+    trainer = Trainer(Config(hidden=(8,)))
+    view = lg.graph(trainer.loss)(trainer.model.params, *trainer.batch(0))
+    sources = [vertex.source.rpartition(":") for vertex in view.vertices]
+    assert [Path(file).name for file, _, _ in sources] == ["perceptron.py", "losses.py"]
+    code = [linecache.getline(file, int(number)) for file, _, number in sources]
+    assert "lg.vertex(" in code[0]
+    assert ".mean()" in code[1]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -321,14 +321,22 @@ def test_what_is_not_finite_is_found(seeds):
     with pytest.raises(DivergedError) as caught:
         trained(diverging(seeds), log_every=7)
     assert caught.value.step == 2
-    assert "in the forward pass" in caught.value.cause
+    assert re.search(r"vertex \S+ \(.*\.py:\d+\) in the forward pass", caught.value.cause)
     assert ("seed 0, " in caught.value.cause) == (seeds > 1)
 
 
 def test_an_inference_that_diverges_is_found():
     rule = lg.InferenceLearning(steps=300, rate=3.0)
-    with pytest.raises(DivergedError, match=r"not finite at step \d+: vertex .* at inference step"):
+    place = r"vertex \S+ \(.*\.py:\d+\) at inference step \d+"
+    with pytest.raises(DivergedError, match=rf"not finite at step \d+: {place}"):
         trained(replace(SMALL, rule=rule), log_every=3)
+
+
+def test_a_vertex_without_a_source_line_is_named_without_one(monkeypatch):
+    module = sys.modules["localgrad._inspect.graph"]
+    monkeypatch.setattr(module, "located_at", lambda equation: "unknown")
+    with pytest.raises(DivergedError, match=r"the value of vertex \S+ in the forward pass"):
+        trained(diverging(1), log_every=7)
 
 
 LONG = replace(SMALL, epochs=40)

@@ -10,6 +10,7 @@ import jax
 from jax.extend.core import JaxprEqn
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+EXPERIMENTS = os.path.join(OURS, "experiments") + os.sep
 JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 NOBODYS = (OURS, JAX, "<string>")  # the last one: methods that dataclasses write
@@ -18,15 +19,24 @@ NOBODYS = (OURS, JAX, "<string>")  # the last one: methods that dataclasses writ
 def located_at(eqn: JaxprEqn) -> str:
     """`file:line` of the user's code that made the equation.
 
-    The innermost line outside of installed packages, or else outside of JAX and localgrad.
+    The innermost line outside of installed packages, or else outside of JAX and localgrad. The
+    models and losses of the experiments are as any installed package, but what calls them says
+    nothing about the equation.
     """
     raw = eqn.source_info.traceback
     frames: list[Any] = list(raw.frames) if raw else []
-    frames = [f for f in frames if not f.file_name.startswith((OURS, JAX, "<frozen"))]
-    own = [frame for frame in frames if not frame.file_name.startswith(INSTALLED)]
+    frames = [f for f in frames if not _is_machinery(f.file_name)]
+    ends = [k for k, f in enumerate(frames, 1) if f.file_name.startswith(EXPERIMENTS)]
+    frames = frames[: ends[0]] if ends else frames
+    own = [frame for frame in frames if not frame.file_name.startswith((OURS, *INSTALLED))]
     for frame in own or frames:
         return f"{frame.file_name}:{frame.line_num}"
     return "unknown (the equation has no source line)"
+
+
+def _is_machinery(file: str) -> bool:
+    """Whether its lines run a user's function, and are no part of one."""
+    return file.startswith((OURS, JAX, "<frozen")) and not file.startswith(EXPERIMENTS)
 
 
 def located_in(eqn: JaxprEqn) -> str:

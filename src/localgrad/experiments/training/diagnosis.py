@@ -74,5 +74,7 @@ def named(params: Any) -> dict[str, np.ndarray]:
 
 
 def _place(recording: lg.Recording, name: str) -> str:
-    known = {vertex.name: vertex.source for vertex in recording.graph.vertices}
-    return f"{name} ({known[name]})" if name in known else name
+    """A vertex with its source line, where that is known."""
+    sources = {vertex.name: vertex.source for vertex in recording.graph.vertices}
+    source = sources.get(name, "")
+    return f"{name} ({source})" if source.rpartition(":")[2].isdigit() else name
