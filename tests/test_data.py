@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import re
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +208,10 @@ def batch(**wrong):
     return raw(pickle.dumps(good | wrong))
 
 
+def meta(names):
+    return raw(pickle.dumps({"label_names": names}))
+
+
 def mat(**wrong):
     good = {"X": np.zeros((32, 32, 3, 5), np.uint8), "y": np.ones((5, 1))}
     return lambda path: savemat(path, good | wrong)
@@ -220,6 +223,8 @@ class Intruder:
 
 
 FASHION = np.array([9, 0, 0, 3, 0, 2, 7, 2, 5, 5, *[0] * 13])
+FASHION_TEST = np.array([9, 2, 1, 1, 6, 1, 4, 6, 5, 7, 0])
+MNIST_TEST = np.array([7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0])
 WRONG = [
     ("idx.gz", "train-images-idx3-ubyte.gz", cut, "compressed data are damaged"),
     ("idx.gz", "t10k-labels-idx1-ubyte.gz", scramble, "compressed data are damaged"),
@@ -230,15 +235,17 @@ WRONG = [
     ("idx", "train-images.idx3-ubyte", idx(np.zeros(23)), "no IDX file of unsigned bytes with 3"),
     ("idx", "train-images.idx3-ubyte", idx(np.zeros((23, 8, 9))), "8 x 9 pixels, where 28 x 28"),
     ("idx", "train-labels.idx1-ubyte", idx(np.zeros(22)), "22 labels for 23 images"),
-    ("idx", "train-labels.idx1-ubyte", idx(np.full(23, 10)), "from 10 to 10, where 0 to 9"),
+    ("idx", "train-labels.idx1-ubyte", idx(np.full(23, 10)), "a label 10, where whole"),
     ("idx", "train-labels.idx1-ubyte", idx(FASHION), "the labels of fashion-mnist, not of mnist"),
+    ("idx", "t10k-labels.idx1-ubyte", idx(FASHION_TEST), "labels of fashion-mnist, not of mnist"),
+    ("fashion", "t10k-labels-idx1-ubyte.gz", idx(MNIST_TEST), "labels of mnist, not of fashion-"),
     ("cifar10.bin", "data_batch_2.bin", cut, "whole records of 3,073 bytes were expected"),
     ("cifar10.bin", "data_batch_2.bin", raw(b""), "no examples at all"),
     ("cifar10.bin", "test_batch.bin", Path.unlink, "no file test_batch.bin"),
-    ("cifar10.bin", "test_batch.bin", raw(b"c" * 3073), "labels from 99 to 99, where 0 to 9"),
+    ("cifar10.bin", "test_batch.bin", raw(b"c" * 3073), "a label 99, where whole"),
     ("cifar10.py", "data_batch_2", cut, "the pickle cannot be read"),
     ("cifar10.py", "data_batch_2", batch(labels=[0] * 4), "4 labels for 5 images"),
-    ("cifar10.py", "data_batch_2", batch(labels=[0, 0, 0, 0, 10]), "from 0 to 10, where 0 to 9"),
+    ("cifar10.py", "data_batch_2", batch(labels=[0, 0, 0, 0, 10]), "a label 10, where"),
     (
         "cifar10.py",
         "data_batch_2",
@@ -248,13 +255,23 @@ WRONG = [
     ("cifar10.py", "data_batch_2", batch(data=np.zeros((5, 9), np.uint8)), r"uint8 \(5, 9\) found"),
     ("cifar10.py", "data_batch_2", batch(data=None), "and nothing found"),
     ("cifar10.py", "data_batch_2", batch(data=Intruder()), r"calls (posix|nt)\.mkdir"),
+    ("cifar10.py", "batches.meta", meta(None), "a list of names was expected, and nothing found"),
+    ("cifar10.py", "batches.meta", meta(10), "'label_names' a list of names was expected, and int"),
     ("cifar100.py", "test", raw(pickle.dumps([])), "a list, where a dict"),
     ("cifar100.py", "test", batch(), "'fine_labels' a list of integers was expected, and nothing"),
     ("cifar100.bin", "train.bin", cut, "whole records of 3,074 bytes"),
     ("mat", "train_32x32.mat", cut, "MATLAB file cannot be read"),
     ("mat", "train_32x32.mat", raw(b""), "MATLAB file cannot be read"),
-    ("mat", "train_32x32.mat", mat(y=np.full((5, 1), 11)), "labels from 11 to 11, where 0 to 9"),
+    ("mat", "train_32x32.mat", mat(y=np.full((5, 1), 11)), "a label 11, where"),
     ("mat", "train_32x32.mat", mat(y=np.ones((4, 1))), "4 labels for 5 images"),
+    ("mat", "train_32x32.mat", mat(y=["1"] * 5), r"and n numbers y were expected, .* y of <U1"),
+    (
+        "mat",
+        "train_32x32.mat",
+        mat(y=np.full(5, 1.5)),
+        r"a label 1\.5, where whole numbers from 0 to 9",
+    ),
+    ("mat", "train_32x32.mat", mat(y=np.full(5, np.inf)), "a label inf, where whole numbers"),
     ("mat", "train_32x32.mat", mat(X=np.zeros((8, 8))), r"X of float64 \(8, 8\), y of"),
     ("mat", "test_32x32.mat", Path.unlink, "no file test_32x32.mat"),
 ]
@@ -288,10 +305,10 @@ def test_folders_that_hold_nothing(name, tmp_path):
         load(name, tmp_path)
 
 
-def test_an_archive_should_be_unpacked(tmp_path):
-    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz"):
-        pass
-    with pytest.raises(DataError, match=r"unpack cifar-10-binary\.tar\.gz, or get the binary"):
+@pytest.mark.parametrize("ending", ["tar.gz", "tar", "tgz", "zip"])
+def test_an_archive_should_be_unpacked(ending, tmp_path):
+    (tmp_path / f"cifar-10-binary.{ending}").touch()
+    with pytest.raises(DataError, match=rf"unpack cifar-10-binary\.{ending}, or get the binary"):
         load("cifar10", tmp_path)
 
 
@@ -404,12 +421,20 @@ def test_rows_of_pixels_are_images(largest, channels, side, tmp_path):
     ("kind", "labels", "message"),
     [
         ("NUMERIC", [0.5 * k for k in range(20)], "no single column of classes"),
+        ("NUMERIC", [None, *[1, 2] * 9], "not every row of openml:1 has a class: some are missing"),
         ("a,b", ["a"] * 19 + ["b"], "cannot be split by class"),
     ],
 )
 def test_sets_of_openml_that_are_no_classification(kind, labels, message, tmp_path):
     cached(tmp_path, {"x": "NUMERIC", "class": kind}, [[k, y] for k, y in enumerate(labels)])
     with pytest.raises(DataError, match=message):
+        load("openml:1", tmp_path)
+
+
+def test_numbers_of_openml_that_are_too_large(tmp_path):
+    columns = {"small": "NUMERIC", "large": "NUMERIC", "class": "a,b"}
+    cached(tmp_path, columns, [[3e38, -1e300 if k == 7 else k, "ab"[k % 2]] for k in range(20)])
+    with pytest.raises(DataError, match=r"-1e\+300 in column 'large' of openml:1, more than 3\.4e"):
         load("openml:1", tmp_path)
 
 

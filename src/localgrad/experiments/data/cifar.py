@@ -146,8 +146,11 @@ def _class_names(folders: list[Path], layout: Layout) -> tuple[str, ...]:
         names = tuple(read(file).decode(errors="replace").split())
     else:
         key = layout.labels.replace("labels", "label_names")
+        found = read_pickle(file).get(key, [])
+        if not isinstance(found, list):
+            raise _unlike(file, key, "a list of names", found)
         names = tuple(
             name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-            for name in read_pickle(file).get(key, ())
+            for name in found
         )
     return names if len(names) == layout.classes else ()

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from localgrad.experiments.data.dataset import DataError
 
+ARCHIVES = ("*.tar*", "*.tgz", "*.zip")
+"""What files are called that hold others."""
+
 
 def opened(name: str, folder: str | None, inner: Sequence[str], source: str) -> list[Path]:
     """Where to look for the files of the set ``name``: in ``folder``, then in its ``inner`` ones.
@@ -42,7 +45,7 @@ def need(folders: Sequence[Path], names: Sequence[str], source: str) -> Path:
     found = find(folders, names)
     if found is not None:
         return found
-    archives = sorted(path.name for path in folders[0].glob("*.tar*"))
+    archives = sorted(path.name for pattern in ARCHIVES for path in folders[0].glob(pattern))
     advice = f"unpack {', '.join(archives)}, or get" if archives else "get"
     raise DataError(f"there is no file {names[0]}", folders[0], f"{advice} {source}")
 

@@ -31,8 +31,17 @@ SOURCES = {
     "fashion-mnist": "the four IDX files of Fashion-MNIST (train-images-idx3-ubyte.gz and so on), "
     "by Zalando Research",
 }
-BEGINS = {"mnist": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4), "fashion-mnist": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)}
-"""The first training labels. Nothing else tells the two sets' files apart."""
+BEGINS = {
+    "train": {
+        "mnist": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4),
+        "fashion-mnist": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5),
+    },
+    "t10k": {
+        "mnist": (7, 2, 1, 0, 4, 1, 4, 9, 5, 9),
+        "fashion-mnist": (9, 2, 1, 1, 6, 1, 4, 6, 5, 7),
+    },
+}
+"""The first labels of each part. Nothing else tells the two sets' files apart."""
 
 
 def load_idx(name: str, folder: str | None, seed: int) -> Dataset:
@@ -64,8 +73,8 @@ def _part(name: str, folders: list[Path], part: str) -> tuple[np.ndarray, np.nda
             f"get {SOURCES[name]}",
         )
     labels = checked_labels(labels, len(images), len(CLASSES[name]), labels_file)
-    for other, begin in BEGINS.items():
-        if other != name and part == "train" and tuple(labels[: len(begin)]) == begin:
+    for other, begin in BEGINS[part].items():
+        if other != name and tuple(labels[: len(begin)]) == begin:
             raise DataError(
                 f"these are the labels of {other}, not of {name}",
                 labels_file,

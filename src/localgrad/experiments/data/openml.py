@@ -1,6 +1,7 @@
 """Any classification set of OpenML, through scikit-learn and its cache."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,6 @@ def load_openml(name: str, folder: str | None, seed: int) -> Dataset:
     class, drawn from ``seed``, is the test set. Features that can only be pixels become images.
     """
     from sklearn.datasets import fetch_openml  # slow to import
-    from sklearn.utils.multiclass import type_of_target
 
     wanted, _, version = name.removeprefix("openml:").partition(":")
     try:
@@ -34,12 +34,10 @@ def load_openml(name: str, folder: str | None, seed: int) -> Dataset:
             folder or "scikit-learn's cache of data sets",
             "check the name and the network; a set that was fetched once needs none",
         ) from error
-    if bunch.target is None or type_of_target(bunch.target) not in ("binary", "multiclass"):
-        raise DataError(
-            f"{name} has no single column of classes to learn", bunch.url, "choose another set"
-        )
+    _check_target(name, bunch)
     classes, labels = np.unique(bunch.target, return_inverse=True)
     features = bunch.data.toarray() if hasattr(bunch.data, "toarray") else bunch.data
+    _check_range(name, bunch, features)
     categories = [k for k, key in enumerate(bunch.feature_names) if key in bunch.categories]
     try:
         train, train_labels, test, test_labels = held_out(features, labels, seed)
@@ -66,6 +64,36 @@ def load_openml(name: str, folder: str | None, seed: int) -> Dataset:
         class_names=tuple(map(str, classes)),
         description=f"{bunch.details['name']}, version {bunch.details['version']}, of OpenML.",
     )
+
+
+def _check_target(name: str, bunch: Any) -> None:
+    """See to it that there is one column of classes, with one in every row.
+
+    Raises:
+        DataError: if there is not.
+    """
+    from sklearn.utils.multiclass import type_of_target  # slow to import
+
+    target = bunch.target
+    if target is not None and target.dtype.kind == "f" and not np.isfinite(target).all():
+        met = f"not every row of {name} has a class: some are missing or infinite"
+        raise DataError(met, bunch.url, "choose another set")
+    if target is None or type_of_target(target) not in ("binary", "multiclass"):
+        met = f"{name} has no single column of classes to learn"
+        raise DataError(met, bunch.url, "choose another set")
+
+
+def _check_range(name: str, bunch: Any, features: np.ndarray) -> None:
+    """See to it that single precision can hold the numbers, and double precision their variance.
+
+    Raises:
+        DataError: if it cannot.
+    """
+    largest = np.finfo(np.float32).max
+    for column, values in zip(bunch.feature_names, features.T, strict=True):
+        if (beyond := values[np.abs(values) > largest]).size:
+            met = f"{beyond[0]:g} in column {column!r} of {name}, more than {largest:.2g} in size"
+            raise DataError(met, bunch.url, "choose another set")
 
 
 def _side(features: np.ndarray) -> tuple[int, int, int] | None:

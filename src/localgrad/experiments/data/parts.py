@@ -38,10 +38,9 @@ def checked_labels(labels: np.ndarray, count: int, classes: int, file: Path) -> 
         )
     if count == 0:
         raise DataError("no examples at all", file, "get the file anew")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
+    if (strange := labels[~np.isin(labels, np.arange(classes))]).size:
         raise DataError(
-            f"labels from {low} to {high}, where 0 to {classes - 1} were expected",
+            f"a label {strange[0]}, where whole numbers from 0 to {classes - 1} were expected",
             file,
             "get the file anew, or choose the data set that it belongs to",
         )

@@ -46,15 +46,16 @@ def _part(file: Path) -> tuple[np.ndarray, np.ndarray]:
         ) from error
     images, labels = found.get("X"), found.get("y")
     is_images = images is not None and images.dtype == np.uint8 and images.ndim == 4
-    if not is_images or images.shape[:3] != (32, 32, 3) or labels is None:
+    is_labels = labels is not None and labels.dtype.kind in "uif"
+    if not is_images or images.shape[:3] != (32, 32, 3) or not is_labels:
         raise DataError(
-            "X of 32 x 32 x 3 x n unsigned bytes and n labels y were expected, and "
+            "X of 32 x 32 x 3 x n unsigned bytes and n numbers y were expected, and "
             f"{', '.join(_described(found)) or 'neither'} found",
             file,
             f"get {SOURCE}",
         )
     labels = np.where(labels.ravel() == 10, 0, labels.ravel())  # 10 stands for the digit 0
-    labels = checked_labels(labels.astype(np.int64), images.shape[3], 10, file)
+    labels = checked_labels(labels, images.shape[3], 10, file)
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels
 
 
