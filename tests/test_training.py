@@ -63,6 +63,7 @@ def without_time(folder):
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
+        ({"weight_decay": float("nan")}, "weight_decay must be at least 0, got nan"),
         ({"learning_rate": float("nan")}, "learning rate must be positive, got nan"),
     ],
 )
@@ -85,6 +86,7 @@ def test_schedules_begin_and_end_as_they_say(schedule):
     assert max(float(rate(k)) for k in range(101)) == 0.5
     assert (float(rate(0)) == 0.5) == (schedule != "warmup-cosine")
     assert (float(rate(100)) == 0.5) == (schedule == "constant")
+    assert float(SCHEDULES[schedule](0.5, 1)(0)) == 0.5, "a single step learns"
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

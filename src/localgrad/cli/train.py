@@ -47,7 +47,7 @@ class Descent:
     """What becomes of the gradients."""
 
     epochs: Count = Config.epochs
-    """Visits to every training example."""
+    """Passes through the training examples, in whole batches."""
     optimiser: Annotated[str, one_of(NAMED["optimiser"], Config.optimiser)] = Config.optimiser
     learning_rate: Positive = Config.learning_rate
     """The learning rate at its highest."""

@@ -34,10 +34,11 @@ class Config:
         data: What `localgrad.experiments.data.load` takes, and so is `folder`.
         folder: Where the data's files are.
         loss: One of `localgrad.experiments.losses.LOSSES`.
-        epochs: Visits to every training example, at least 1.
+        epochs: Passes through the training examples in whole batches, at least 1. The examples
+            left over wait for another pass.
         batch_size: Examples per step.
         optimiser: One of `OPTIMISERS`.
-        learning_rate: At the first step, above 0.
+        learning_rate: At its highest, above 0.
         schedule: One of `SCHEDULES`: what becomes of the learning rate over the run.
         weight_decay: Decoupled from the gradient and multiplied with the learning rate, 0 or more.
         seed: Fixes the split of the data, the initial parameters and the batches; 0 or more.
@@ -64,7 +65,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("seed", 0), ("seeds", 1), ("weight_decay", 0)):
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"the learning rate must be positive, got {self.learning_rate}")

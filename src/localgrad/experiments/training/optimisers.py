@@ -20,7 +20,7 @@ SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
     "cosine": optax.cosine_decay_schedule,
     "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
     "warmup-cosine": lambda rate, steps: optax.warmup_cosine_decay_schedule(
-        0.0, rate, max(1, steps // 20), steps
+        0.0, rate, min(max(1, steps // 20), steps - 1), steps
     ),
 }
 """The learning rate over a run: (at its highest, number of steps) -> schedule."""
