@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -342,6 +342,16 @@ def test_train_as_json_tells_each_epoch(capsys):
     assert document["interrupted"] is False
 
 
+@pytest.mark.parametrize("name", rules())
+def test_every_rule_trains(name, capsys):
+    once = ["--hidden", "8", "--epochs", "1", "--batch-size", "1024"]
+    given = ["--schedule", "top-down"] if name == "ar" else []
+    document = told(["train", *once, "--rule", name, *given], capsys)
+    assert document["rule"]["name"] == name
+    assert document["rule"].get("schedule") == (given[1] if given else None)
+    assert document["step"] == document["total_steps"] == 1
+
+
 # Files.
 
 
@@ -417,6 +427,11 @@ def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
         (["graph", "--loss", "cross-entopy"], 2, ["did you mean 'cross-entropy'?"]),
         (["graph", "--data", "mnist", "--folder", "nowhere"], 1, ["nowhere"]),
         (["train", "--optimiser", "adam"], 2, ["no optimiser 'adam'", "did you mean 'adamw'?"]),
+        (
+            ["train", "--learning-rate-schedule", "cos"],
+            2,
+            ["no schedule 'cos'", "--learning-rate-schedule cos", "did you mean 'cosine'?"],
+        ),
         (["train", "--feedback", "learnt"], 2, ["no feedback 'learnt'", "did you mean 'learned'?"]),
         (["train", "--resume"], 2, ["without a folder nothing is kept"]),
         (
@@ -572,6 +587,26 @@ def test_help_of_a_command(command, capsys):
     options = {"compare": Compare, "audit": Audit, "trace": Trace, "train": Train}.get(command)
     if options:
         parse(example[0], options, example[1:])
+
+
+@pytest.mark.parametrize("name", rules())
+@pytest.mark.parametrize(
+    ("command", "prefix"),
+    [
+        ("compare --rule", ""),
+        ("trace --rule", ""),
+        ("trace --beside", "beside."),
+        ("audit --rule", ""),
+        ("train --rule", ""),
+    ],
+)
+def test_help_lists_the_fields_of_every_rule(command, prefix, name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run([*command.split(), name, "--help"])
+    assert stopped.value.code == 0
+    listed = re.findall(r"--[^\s,]+", capsys.readouterr().out)
+    own = {field.name.replace("_", "-") for field in fields(rules()[name])} - {"loop"}
+    assert {f"--{prefix}{option}" for option in own} <= set(listed)
 
 
 def test_help_says_the_range_of_a_rules_field(capsys):

@@ -24,10 +24,11 @@ Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
 Vertices = Literal["elementary", "marked"]
 
 
-def one_of(names: Iterable[str], default: str) -> Any:
-    """What the help says of an option that takes one of several names."""
+def one_of(names: Iterable[str], default: str, option: str | None = None) -> Any:
+    """What the help says of an option that takes one of several names; its own, if it has one."""
     hint = f"(default: {default})"
-    return arg(metavar="NAME", help=f"One of {', '.join(names)}.", help_behavior_hint=hint)
+    text = f"One of {', '.join(names)}."
+    return arg(metavar="NAME", name=option, help=text, help_behavior_hint=hint)
 
 
 def a_path() -> Any:

@@ -14,6 +14,12 @@ from localgrad.experiments.models import MODELS, is_own
 from localgrad.experiments.names import suggest
 from localgrad.experiments.training import NAMED, Config, Trainer
 
+OPTIONS = {"schedule": "learning-rate-schedule"}
+"""The settings whose options have other names: rules have fields of theirs, which are options."""
+
+KINDS = {"data": "data set", "learning-rate-schedule": "schedule"}
+"""What options name, where that is not what they are called."""
+
 
 @dataclass(frozen=True)
 class Posed:
@@ -84,8 +90,8 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
         load(model, "--model")
     else:
         _check("model", model, MODELS)
-    for option in NAMED.keys() & settings.keys():
-        _check(option, settings[option], NAMED[option])
+    for setting in NAMED.keys() & settings.keys():
+        _check(OPTIONS.get(setting, setting), settings[setting], NAMED[setting])
     family, _, rest = options.data.partition(":")
     if not (rest and family in FAMILIES):
         _check("data", options.data, [*DATASETS, *(f"{family}:..." for family in FAMILIES)])
@@ -106,5 +112,5 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
 
 def _check(option: str, name: str, names: Iterable[str]) -> None:
     if name not in names:
-        kind = "data set" if option == "data" else option
+        kind = KINDS.get(option, option)
         raise UsageError(f"there is no {kind} {name!r}", f"--{option} {name}", suggest(name, names))

@@ -51,7 +51,9 @@ class Descent:
     optimiser: Annotated[str, one_of(NAMED["optimiser"], Config.optimiser)] = Config.optimiser
     learning_rate: Positive = Config.learning_rate
     """The learning rate at its highest."""
-    schedule: Annotated[str, one_of(NAMED["schedule"], Config.schedule)] = Config.schedule
+    schedule: Annotated[
+        str, one_of(NAMED["schedule"], Config.schedule, "learning-rate-schedule")
+    ] = Config.schedule
     weight_decay: NotNegative = Config.weight_decay
     """Decoupled from the gradient, multiplied with the learning rate."""
     feedback: Annotated[str, one_of(NAMED["feedback"], Config.feedback)] = Config.feedback
