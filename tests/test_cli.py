@@ -191,7 +191,7 @@ FIELDS = {
     "audit": {"rules"},
     "train": {
         "model", "rule", "step", "total_steps", "seconds", "loss", "accuracy", "epochs",
-        "interrupted", "out", "times", "comparison",
+        "interrupted", "partial", "out", "times", "comparison",
     },
     "reproduce": {"study", "scale", "out", "seconds", "claims", "results"},
 }  # fmt: skip
@@ -693,6 +693,26 @@ def test_what_takes_long_is_told_once(monkeypatch, capsys):
         pass
     time.sleep(0.05)
     assert capsys.readouterr() == ("", "localgrad: waiting ...\n")
+
+
+@pytest.fixture
+def part_of_cifar10(tmp_path):
+    """The options for a data set of one batch of five, with few examples."""
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        (tmp_path / name).write_bytes(bytes(k % 10 for _ in range(16) for k in range(3073)))
+    return ["--data", "cifar10", "--folder", str(tmp_path), "--hidden", "8", "--batch-size", "8"]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("command", ["graph", "trace", "compare", "audit", "train"])
+def test_a_data_set_that_is_not_complete_is_told_once(command, part_of_cifar10, capsys):
+    given = {"audit": ["--rule", "zil"], "train": ["--epochs", "1"]}.get(command, [])
+    assert run([command, *part_of_cifar10, *given, "--json"]) == 0
+    printed = capsys.readouterr()
+    (line,) = [line for line in printed.err.splitlines() if "complete" in line]
+    assert line.startswith("localgrad: cifar10 is not complete: 16 of 50,000 training inputs, ")
+    if command == "train":
+        assert line.endswith(json.loads(printed.out)["partial"])
 
 
 @pytest.mark.usefixtures("here")

@@ -7,7 +7,7 @@ from typing import Any
 
 from localgrad.cli.errors import CommandError, FailedError, UsageError, explained, place_of
 from localgrad.cli.options import Model, Problem
-from localgrad.cli.progress import doing
+from localgrad.cli.progress import doing, tell
 from localgrad.cli.target import call, failed, load
 from localgrad.experiments.data import DATASETS, FAMILIES, DataError
 from localgrad.experiments.models import MODELS, is_own
@@ -97,7 +97,7 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
         _check("data", options.data, [*DATASETS, *(f"{family}:..." for family in FAMILIES)])
     try:
         with doing(f"building {model}"):
-            return Trainer(Config(**settings))
+            trainer = Trainer(Config(**settings))
     except DataError as error:
         raise FailedError(error.met, error.where, error.advice) from error
     except Exception as error:
@@ -108,6 +108,9 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
         what, _, advice = str(error).partition("; ")
         where = f"--model {model}" if model in what else "the options given"
         raise UsageError(what, where, advice or "see --help for all options") from error
+    if trainer.data.partial:
+        tell(f"{trainer.data.name} is not complete: {trainer.data.partial}")
+    return trainer
 
 
 def _check(option: str, name: str, names: Iterable[str]) -> None:

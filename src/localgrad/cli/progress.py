@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import jax
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -15,6 +16,12 @@ PATIENCE = 2.0
 def errors() -> Console:
     """Standard error."""
     return Console(stderr=True, markup=False, highlight=False)
+
+
+def tell(what: str) -> None:
+    """Say what should be known, in a line of its own; of several processes, the first one does."""
+    if jax.process_index() == 0:
+        errors().print(f"localgrad: {what}", soft_wrap=True)
 
 
 @contextmanager

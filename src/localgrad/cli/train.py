@@ -126,7 +126,8 @@ class Epoch:
 class Report:
     """What a training came to; with several seeds, losses and accuracies are lists.
 
-    Without `times` and `comparison` if Ctrl-C ended it.
+    `partial` says what is missing of the data set. Without `times` and `comparison` if Ctrl-C ended
+    it.
     """
 
     model: str
@@ -138,6 +139,7 @@ class Report:
     accuracy: Any
     epochs: tuple[Epoch, ...]
     interrupted: bool
+    partial: str
     out: Path | None = None
     times: StepTimes | None = None
     comparison: lg.Comparison | None = None
@@ -188,6 +190,7 @@ def run(options: Options) -> None:
         accuracy=accuracy,
         epochs=tuple(epochs),
         interrupted=interrupted,
+        partial=trainer.data.partial,
         out=options.keeping.out,
     )
     if not interrupted and jax.process_count() == 1:
