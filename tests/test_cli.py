@@ -95,6 +95,18 @@ def interrupting():
         os.kill(os.getpid(), signal.SIGINT)
         return jnp.sum(w)
     return loss, (jnp.ones(3),)
+
+def looping(shape, classes, key):
+    def apply(w, x):
+        return jax.lax.while_loop(lambda y: jnp.sum(y) < 0, jnp.exp, x.reshape(len(x), -1) @ w)
+    return jnp.zeros((shape[1] * shape[2], classes)), apply
+
+def narrow(shape, classes, key):
+    def apply(w, x):
+        if len(x) > 16:
+            raise RuntimeError("too many at once")
+        return x.reshape(len(x), -1) @ w
+    return jnp.zeros((shape[1] * shape[2], classes)), apply
 '''
 
 
@@ -116,14 +128,15 @@ def terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def start(*arguments, **options):
-    """Start ``python -m localgrad`` with warnings as errors."""
+def start(*arguments, limit="true", **options):
+    """Start ``python -m localgrad`` with warnings as errors, under a limit that the shell sets."""
     # Equinox on JAX 0.8 reads these names when it is imported.
     names = ("mapped_aval", "unmapped_aval")
     old = [f"-Wignore:jax.core.{name} is deprecated:DeprecationWarning" for name in names]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-Werror", *old, "-m", "localgrad", *arguments]
     return subprocess.Popen(
-        [sys.executable, "-Werror", *old, "-m", "localgrad", *arguments],
+        ["sh", "-c", f'{limit} && exec "$@"', "sh", *command],
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
         **(pipes | options),
     )
@@ -463,6 +476,8 @@ def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
         (["train", "--model", "mine:forgetful"], 2, ["--model mine:forgetful", "(shape, classes"]),
         (["train", "--model", "mine:too_small"], 1, ["TypeError", "mine.py:36, in <lambda>"]),
         (["train", "--model", "mine:network", "--hidden", "8"], 2, ["its function's business"]),
+        (["train", "--model", "mine:looping"], 1, ["while_loop", "mine.py:68", "static number"]),
+        (["train", "--model", "mine:narrow"], 1, ["too many at once", "mine.py:74", "mend it"]),
         (["compare", "unimportable:f"], 1, ["missing_dependency", "unimportable.py:1"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -693,6 +708,17 @@ def test_what_takes_long_is_told_once(monkeypatch, capsys):
         pass
     time.sleep(0.05)
     assert capsys.readouterr() == ("", "localgrad: waiting ...\n")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("when", [["--checkpoint-every", "2"], []], ids=["training", "saving"])
+def test_a_disk_that_is_full_ends_a_training_with_a_message(when):
+    with start("train", "--epochs", "1", "--out", "full", *when, limit="ulimit -f 40") as process:
+        out, message = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert "localgrad: the run could not be kept: File too large\n  where: full\n" in message
+    assert message.endswith("that is whole\n")
+    assert "Traceback" not in message
 
 
 @pytest.fixture

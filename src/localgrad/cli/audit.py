@@ -14,7 +14,7 @@ from localgrad.cli.options import (
     RuleFields,
     rule_name,
 )
-from localgrad.cli.problem import pose
+from localgrad.cli.problem import blamed, pose
 from localgrad.cli.progress import doing
 from localgrad.cli.report import Output, print_text
 
@@ -47,7 +47,7 @@ def run(options: Options) -> None:
     problem = pose(options.problem)
     rule = None if options.rule is None else options.rule_fields
     auditing = lg.audit(problem.loss, rule=rule, vertices=options.problem.vertices)
-    with doing(f"auditing {options.rule or 'all rules'}"), problem.blamed("the audit"):
+    with doing(f"auditing {options.rule or 'all rules'}"), blamed("the audit", problem.name):
         audit = auditing(*problem.args)
     if options.output.json:
         print_document({"rules": [_described(audited) for audited in audit.rules]})

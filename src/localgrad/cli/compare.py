@@ -16,7 +16,7 @@ from localgrad.cli.options import (
     RuleFields,
     rule_name,
 )
-from localgrad.cli.problem import pose
+from localgrad.cli.problem import blamed, pose
 from localgrad.cli.progress import doing
 from localgrad.cli.ranges import Bound
 from localgrad.cli.report import Output, print_comparison
@@ -51,7 +51,10 @@ def run(options: Options) -> None:
     comparing = lg.compare(
         problem.loss, rule=options.rule_fields, vertices=options.problem.vertices
     )
-    with doing(f"comparing {options.rule} with backpropagation"), problem.blamed("the comparison"):
+    with (
+        doing(f"comparing {options.rule} with backpropagation"),
+        blamed("the comparison", problem.name),
+    ):
         comparison = comparing(*problem.args)
     if options.output.json:
         print_document(described(comparison))

@@ -10,7 +10,7 @@ from localgrad.cli.document import document, print_document
 from localgrad.cli.errors import FailedError
 from localgrad.cli.files import checked, writing
 from localgrad.cli.options import Problem, ProblemOptions, Reporting, ReportingOptions, a_path
-from localgrad.cli.problem import pose
+from localgrad.cli.problem import blamed, pose
 from localgrad.cli.progress import doing
 from localgrad.cli.report import DIFFERENTIATED, Column, Output, print_table
 from localgrad.experiments.files import replace_bytes
@@ -47,7 +47,7 @@ def run(options: Options) -> None:
     if options.out is not None:
         checked(options.out, "--out", FIGURES)
     problem = pose(options.problem)
-    with doing("tracing"), problem.blamed("tracing"):
+    with doing("tracing"), blamed("tracing", problem.name):
         view = lg.graph(problem.loss, vertices=options.problem.vertices)(*problem.args)
     if options.out is not None:
         _draw(view, options.out)

@@ -29,31 +29,37 @@ class Posed:
     loss: Callable[..., Any]
     args: tuple[Any, ...]
 
-    @contextmanager
-    def blamed(self, what: str) -> Iterator[None]:
-        """Turn an exception into a message with the line of the function that caused it.
 
-        Raises:
-            FailedError: in the place of any exception but a command's own.
-        """
-        try:
-            yield
-        except CommandError:
-            raise
-        except Exception as error:
-            raise FailedError(*self._parts(what, error)) from error
+@contextmanager
+def blamed(what: str, name: str) -> Iterator[None]:
+    """Turn an exception into a message with the line of the user's code that caused it.
 
-    def _parts(self, what: str, error: Exception) -> tuple[str, str, str]:
-        """What was met, where, and what to do: in localgrad's words where it has found some."""
-        if parts := explained(str(error)):
-            return parts
-        line = next(iter(str(error).splitlines()), "")
-        met = f"{what} failed with {type(error).__name__}: {line}"
-        for note in getattr(error, "__notes__", ()):
-            if parts := explained(note):
-                return met, *parts[1:]
-        where = place_of(error) or f"the loss function of {self.name}"
-        return met, where, "make sure that jax.grad(loss_fn)(*args) works, then try again"
+    Args:
+        what: What is being done.
+        name: Of the model or the function that it is done with.
+
+    Raises:
+        FailedError: in the place of any exception but a command's own.
+    """
+    try:
+        yield
+    except CommandError:
+        raise
+    except Exception as error:
+        raise FailedError(*_parts(what, name, error)) from error
+
+
+def _parts(what: str, name: str, error: Exception) -> tuple[str, str, str]:
+    """What was met, where, and what to do: in localgrad's words where it has found some."""
+    if parts := explained(str(error)):
+        return parts
+    line = next(iter(str(error).splitlines()), "")
+    met = f"{what} failed with {type(error).__name__}: {line}"
+    for note in getattr(error, "__notes__", ()):
+        if parts := explained(note):
+            return met, *parts[1:]
+    where = place_of(error) or f"the loss function of {name}"
+    return met, where, "make sure that jax.grad(loss_fn)(*args) works, then try again"
 
 
 def pose(options: Problem) -> Posed:

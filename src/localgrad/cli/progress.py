@@ -1,5 +1,6 @@
 """What is going on, on standard error."""
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,28 @@ def tell(what: str) -> None:
     """Say what should be known, in a line of its own; of several processes, the first one does."""
     if jax.process_index() == 0:
         errors().print(f"localgrad: {what}", soft_wrap=True)
+
+
+@contextmanager
+def without_logs() -> Iterator[None]:
+    """Without what Orbax's threads tell of an error, with tracebacks: it is raised as well.
+
+    They go on telling after the error; all is as it was only if there is none.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
+
+    def without_late_ones(met: "sys.UnraisableHookArgs") -> None:
+        if str(met.exc_value) != "Event loop is closed":
+            hook(met)
+
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = without_late_ones
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    sys.unraisablehook = hook
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from localgrad.cli.options import (
     RuleFields,
     rule_name,
 )
-from localgrad.cli.problem import Posed, pose
+from localgrad.cli.problem import Posed, blamed, pose
 from localgrad.cli.progress import doing
 from localgrad.cli.ranges import Count
 from localgrad.cli.report import Output, print_text
@@ -134,7 +134,7 @@ def _recorded(problem: Posed, rule: lg.Rule, options: Options) -> lg.Recording:
     )
     arrays, rest = eqx.partition(problem.args, eqx.is_array)
     run: Any = jax.jit(lambda arrays: record(*eqx.combine(arrays, rest)))
-    with problem.blamed("the recording"):
+    with blamed("the recording", problem.name):
         with doing(f"tracing {rule.name}"):
             lowered = run.lower(arrays)
         chosen.check()

@@ -27,8 +27,8 @@ from localgrad.cli.options import (
     one_of,
     rule_name,
 )
-from localgrad.cli.problem import make_trainer
-from localgrad.cli.progress import doing, errors
+from localgrad.cli.problem import blamed, make_trainer
+from localgrad.cli.progress import doing, errors, without_logs
 from localgrad.cli.ranges import Count, Natural, NotNegative, Positive
 from localgrad.cli.report import Output, print_comparison
 from localgrad.experiments.training import (
@@ -150,29 +150,26 @@ def run(options: Options) -> None:
 
     Raises:
         UsageError: if the options make no sense.
-        FailedError: if the loss stops being finite.
+        FailedError: if the loss stops being finite, a model of the user's own fails, or the run
+            cannot be kept.
         KeyboardInterrupt: after Ctrl-C, once what was reached has been printed.
     """
     _join(options.machines)
     trainer = make_trainer(options.model, rule=options.rule_fields, **vars(options.descent))
+    model = trainer.config.model
     training = _begin(trainer, options.keeping)
     console = Output(quiet=options.output.json or jax.process_index() > 0)
     start = time.perf_counter()
     epochs: list[Epoch] = []
-    try:
-        loss, interrupted = _train(training, epochs)
-    finally:
-        with doing("saving"):
-            training.close()
+    loss, interrupted = _trained(training, epochs)
     seconds = time.perf_counter() - start
     if loss is None and interrupted:
         raise KeyboardInterrupt
     if epochs and epochs[-1].step == training.step:
         accuracy = epochs[-1].accuracy
     else:  # Stopped within an epoch, or nothing was left to train.
-        with doing("testing"):
+        with doing("testing"), blamed("testing", model):
             accuracy = trainer.accuracy(training.state.params)
-    model = trainer.config.model
     console.print(
         f"{model} trained by {options.rule}: "
         f"{training.step:,} of {trainer.total_steps:,} steps in {seconds:.1f} s"
@@ -248,7 +245,7 @@ def _begin(trainer: Trainer, keeping: Keeping) -> Run:
 
 def _compared(report: Report, trainer: Trainer, params: Any, console: Output) -> Report:
     """The report with the comparison to backpropagation in time and in gradients, printed."""
-    with doing("timing steps"):
+    with doing("timing steps"), blamed("timing steps", report.model):
         times = trainer.time_steps(params)
     console.print(
         f"seconds per step: {report.rule.name} {times.rule:.6f}, "
@@ -257,10 +254,22 @@ def _compared(report: Report, trainer: Trainer, params: Any, console: Output) ->
         soft_wrap=not console.is_terminal,
     )
     console.print()
-    with doing("comparing with backpropagation"):
+    with doing("comparing with backpropagation"), blamed("the comparison", report.model):
         comparison = trainer.compare(params)
     print_comparison(console, comparison)
     return replace(report, times=times, comparison=comparison)
+
+
+def _trained(training: Run, epochs: list[Epoch]) -> tuple[Any, bool]:
+    """The same as `_train`, and save what was reached, however that ended."""
+    model = training.trainer.config.model
+    with without_logs():
+        try:
+            with blamed("training", model):
+                return _train(training, epochs)
+        finally:
+            with doing("saving"), blamed("saving", model):
+                training.close()
 
 
 def _train(training: Run, epochs: list[Epoch]) -> tuple[Any, bool]:

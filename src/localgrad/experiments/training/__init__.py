@@ -3,6 +3,7 @@
 from localgrad.experiments.training.config import NAMED, Config
 from localgrad.experiments.training.devices import Devices
 from localgrad.experiments.training.diagnosis import DivergedError
+from localgrad.experiments.training.folder import FolderError
 from localgrad.experiments.training.journal import read_metrics
 from localgrad.experiments.training.run import Progress, Run, Watch
 from localgrad.experiments.training.trainer import State, StepTimes, Trainer
@@ -12,6 +13,7 @@ __all__ = [
     "Config",
     "Devices",
     "DivergedError",
+    "FolderError",
     "Progress",
     "Run",
     "State",

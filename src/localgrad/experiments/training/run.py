@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from localgrad.experiments.files import replace_text
 from localgrad.experiments.training import diagnosis
 from localgrad.experiments.training.alignment import Alignment, Measure
 from localgrad.experiments.training.checkpoints import Checkpoints
+from localgrad.experiments.training.folder import writing
 from localgrad.experiments.training.journal import Journal
 from localgrad.experiments.training.trainer import State, Trainer
 
@@ -131,6 +133,7 @@ class Run:
 
         Raises:
             DivergedError: at the first loss that is not finite; the checkpoints before it remain.
+            FolderError: if the folder cannot be written.
         """
         trainer, watch = self.trainer, self.watch
         begin = last = time.perf_counter()
@@ -150,21 +153,32 @@ class Run:
                 seconds=now - begin,
                 state=window.state,
             )
-            # The line before the checkpoint, which would else stand for a line that is not there.
-            if self._journal is not None and self._is_told(window.step):
-                self._journal.add(progress.as_line())
-            if window.step % watch.checkpoint_every == 0:
-                self._save()
+            if watch.folder is not None:
+                with writing(Path(watch.folder)):
+                    self._keep(progress)
             yield progress
             last = time.perf_counter()
 
     def close(self) -> None:
-        """Save where the run stands, and wait until it is on the disk."""
-        self._save()
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-        if self._journal is not None:
-            self._journal.close()
+        """Save where the run stands, and wait until it is on the disk.
+
+        Raises:
+            FolderError: if the folder cannot be written.
+        """
+        if self.watch.folder is None:
+            return
+        with writing(Path(self.watch.folder)), ExitStack() as kept:
+            for part in (self._journal, self._checkpoints):
+                if part is not None:
+                    kept.callback(part.close)
+            self._save()
+
+    def _keep(self, progress: Progress) -> None:
+        # The line before the checkpoint, which would else stand for a line that is not there.
+        if self._journal is not None and self._is_told(progress.step):
+            self._journal.add(progress.as_line())
+        if progress.step % self.watch.checkpoint_every == 0:
+            self._save()
 
     def _measure(self, step: int, state: State) -> tuple[Any, Any]:
         """The number of correct predictions and the alignment, where they are to be told."""
