@@ -388,6 +388,14 @@ def test_graph_without_matplotlib(here, monkeypatch, capsys):
     assert not list(here.glob("*.png"))
 
 
+def test_tensorboard_without_its_writer(here, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    code, message = refused(["train", *QUICK, "--out", "run", "--tensorboard"], capsys)
+    assert code == 1
+    assert "pip install 'localgrad[tensorboard]'" in message
+    assert not (here / "run").exists()
+
+
 def test_trace_opens_the_page(here, monkeypatch, capsys):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)

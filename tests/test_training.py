@@ -1,9 +1,11 @@
 """Training: the same numbers however a run is cut up, divided, stopped or killed."""
 
+import json
 import multiprocessing
 import os
 import random
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -214,6 +216,17 @@ def test_a_folder_keeps_one_run(tmp_path):
     assert run.step == run.trainer.total_steps
     assert list(run.progress()) == []
     run.close()
+
+
+def test_a_folder_in_which_nothing_was_trained_holds_no_run(tmp_path):
+    Run(Trainer(SMALL, ONE), Watch(tmp_path)).close()
+    other = replace(SMALL, learning_rate=0.1)
+    trained(other, folder=tmp_path)
+    kept = json.loads((tmp_path / "settings.json").read_text())
+    assert kept["config"] == other.as_dict()
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="holds a run already"):
+        Run(Trainer(SMALL, ONE), Watch(tmp_path))
 
 
 def test_a_run_is_not_gone_on_with_on_other_data(tmp_path):

@@ -7,6 +7,11 @@ import jax
 import orbax.checkpoint as ocp
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder of checkpoints holds one that is whole; the folder may not be there."""
+    return folder.exists() and any(path.name.isdigit() for path in folder.iterdir())
+
+
 class Checkpoints:
     """The last checkpoints in a folder.
 

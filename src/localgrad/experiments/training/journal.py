@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,16 @@ class Journal:
     Args:
         folder: Where; it exists.
         step: Lines of later steps are dropped: they are written again.
-        tensorboard: Whether to write TensorBoard's files too, into ``tensorboard/``.
-
-    Raises:
-        ModuleNotFoundError: if TensorBoard's writer is wanted and not installed.
+        board: TensorBoard's writer, see `board_writer`, to write its files too, into
+            ``tensorboard/``.
     """
 
-    def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, step: int, board: Callable[..., Any] | None) -> None:
         path = folder / METRICS
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
         replace_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
-        self._board = _board(folder / "tensorboard", step) if tensorboard else None
+        self._board = board and board(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Add a line; it has a ``step``."""
@@ -85,7 +83,12 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, float]]:
     return [found for key, item in items for found in _flat(item, key)]
 
 
-def _board(folder: Path, step: int) -> Any:
+def board_writer() -> Callable[..., Any]:
+    """TensorBoard's writer.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed.
+    """
     from tensorboardX import SummaryWriter  # an optional extra
 
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    return SummaryWriter

@@ -15,12 +15,13 @@ from localgrad.experiments.environment import environment
 from localgrad.experiments.files import replace_text
 from localgrad.experiments.training import diagnosis
 from localgrad.experiments.training.alignment import Alignment, Measure
-from localgrad.experiments.training.checkpoints import Checkpoints
+from localgrad.experiments.training.checkpoints import Checkpoints, has_checkpoint
 from localgrad.experiments.training.folder import writing
-from localgrad.experiments.training.journal import Journal
+from localgrad.experiments.training.journal import Journal, board_writer, read_metrics
 from localgrad.experiments.training.trainer import State, Trainer
 
 SETTINGS = "settings.json"
+CHECKPOINTS = "checkpoints"
 
 AGREEING = {
     "config": "give the settings it was begun with",
@@ -99,6 +100,7 @@ class Run:
     Raises:
         ValueError: if the folder holds another run, or one that is not to be resumed, or if the
             data or the parameters of a model of the user's own are others than when it was begun.
+        ModuleNotFoundError: if TensorBoard's writer is wanted and not installed.
     """
 
     def __init__(self, trainer: Trainer, watch: Watch) -> None:
@@ -111,6 +113,7 @@ class Run:
         if watch.folder is None:
             return
         is_writer = jax.process_index() == 0
+        board = board_writer() if watch.tensorboard and is_writer else None
         folder = Path(watch.folder)
         leaves = jax.tree_util.tree_leaves_with_path(self.state.params)
         parameters = {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in leaves}
@@ -118,13 +121,13 @@ class Run:
         settings["data"] = {"data": trainer.data.fingerprint}
         _agree(folder, settings, watch.resume)
         settings["environment"] = environment()
-        self._checkpoints = Checkpoints(folder / "checkpoints")
+        self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         if self._checkpoints.latest is not None:
             self.step = self._checkpoints.latest
             self.state = self._checkpoints.restore(self.state)
         if is_writer:
             replace_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
-            self._journal = Journal(folder, self.step, watch.tensorboard)
+            self._journal = Journal(folder, self.step, board)
 
     def progress(self) -> Iterator[Progress]:
         """Train to the end; yields where something is to be told, and about once a second.
@@ -211,16 +214,15 @@ class Run:
 
 
 def _agree(folder: Path, settings: dict[str, Any], resume: bool) -> None:
-    """See to it that a folder is empty, or holds this very run and is to be gone on with."""
+    """See to it that a folder holds no run, or this very one, which is to be gone on with."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / SETTINGS
-    if not path.exists():
-        return
+    if not (read_metrics(folder) or has_checkpoint(folder / CHECKPOINTS)):
+        return  # Nothing was trained there.
     if not resume:
         raise ValueError(
             f"{folder} holds a run already; resume it with --resume, or name another folder"
         )
-    kept, plain = json.loads(path.read_text()), json.loads(json.dumps(settings))
+    kept, plain = json.loads((folder / SETTINGS).read_text()), json.loads(json.dumps(settings))
     for part, advice in AGREEING.items():
         before, now = kept[part], plain[part]
         for name in [*now, *before]:
