@@ -6,6 +6,7 @@ import pty
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from localgrad.cli.train import Options as Train
 from localgrad.experiments.models import MODELS
 from localgrad.experiments.reproduce import STUDIES
 from localgrad.experiments.reproduce.study import Cell, Claim, Study, Verdict
+from localgrad.experiments.training import read_metrics
 
 QUICK = ["--hidden", "8", "--epochs", "2", "--batch-size", "256"]
 
@@ -788,6 +790,38 @@ def test_ctrl_c_reports_what_a_training_has_reached():
     assert document["epochs"][0]["epoch"] == 1
     assert "Traceback" not in err
     assert err.endswith("localgrad: stopped by Ctrl-C\n")
+
+
+def test_ctrl_c_ends_all_processes_at_the_same_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    one = ["train", "--epochs", "100000", "--hidden", "8", "--log-every", "1"]
+    one += ["--out", str(tmp_path), "--resume", "--processes", "2"]
+    reached = 0
+    for first in (0, 1):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        both = [start(*one, "--coordinator", address, "--process", str(k)) for k in (0, 1)]
+        try:
+            while steps_kept(tmp_path) <= reached and all(p.poll() is None for p in both):
+                time.sleep(0.1)
+            both[first].send_signal(signal.SIGINT)
+            time.sleep(0.1)
+            both[1 - first].send_signal(signal.SIGINT)
+            for process in both:
+                _, err = process.communicate(timeout=60)
+                assert process.returncode == 130, err
+        finally:
+            for process in both:
+                process.kill()
+        assert steps_kept(tmp_path) > reached
+        reached = steps_kept(tmp_path)
+        assert (tmp_path / "checkpoints" / str(reached)).is_dir()
+
+
+def steps_kept(folder):
+    lines = read_metrics(folder)
+    return lines[-1]["step"] if lines else 0
 
 
 @pytest.mark.usefixtures("here")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -161,15 +162,19 @@ def run(options: Options) -> None:
     console = Output(quiet=options.output.json or jax.process_index() > 0)
     start = time.perf_counter()
     epochs: list[Epoch] = []
-    loss, interrupted = _trained(training, epochs)
-    seconds = time.perf_counter() - start
-    if loss is None and interrupted:
-        raise KeyboardInterrupt
-    if epochs and epochs[-1].step == training.step:
-        accuracy = epochs[-1].accuracy
-    else:  # Stopped within an epoch, or nothing was left to train.
-        with doing("testing"), blamed("testing", model):
-            accuracy = trainer.accuracy(training.state.params)
+    with _ctrl_c() as is_pressed:
+        loss, interrupted = _trained(training, epochs, is_pressed)
+        seconds = time.perf_counter() - start
+        if loss is None and interrupted:
+            raise KeyboardInterrupt
+        if epochs and epochs[-1].step == training.step:
+            accuracy = epochs[-1].accuracy
+        else:  # Stopped within an epoch, or nothing was left to train.
+            with doing("testing"), blamed("testing", model):
+                accuracy = trainer.accuracy(training.state.params)
+        interrupted = interrupted or is_pressed()
+        if interrupted:
+            jax.distributed.shutdown()  # Waits for the other processes, if there are any.
     console.print(
         f"{model} trained by {options.rule}: "
         f"{training.step:,} of {trainer.total_steps:,} steps in {seconds:.1f} s"
@@ -260,19 +265,21 @@ def _compared(report: Report, trainer: Trainer, params: Any, console: Output) ->
     return replace(report, times=times, comparison=comparison)
 
 
-def _trained(training: Run, epochs: list[Epoch]) -> tuple[Any, bool]:
+def _trained(
+    training: Run, epochs: list[Epoch], is_pressed: Callable[[], bool]
+) -> tuple[Any, bool]:
     """The same as `_train`, and save what was reached, however that ended."""
     model = training.trainer.config.model
     with without_logs():
         try:
             with blamed("training", model):
-                return _train(training, epochs)
+                return _train(training, epochs, is_pressed)
         finally:
             with doing("saving"), blamed("saving", model):
                 training.close()
 
 
-def _train(training: Run, epochs: list[Epoch]) -> tuple[Any, bool]:
+def _train(training: Run, epochs: list[Epoch], is_pressed: Callable[[], bool]) -> tuple[Any, bool]:
     """Train and show the progress on standard error: a bar on a terminal, else a line per epoch.
 
     Returns the last loss (None before the first step), and whether Ctrl-C ended it. `epochs`
@@ -291,7 +298,7 @@ def _train(training: Run, epochs: list[Epoch]) -> tuple[Any, bool]:
         expand=True,
     )
     loss, compiled = None, None
-    with bar, _ctrl_c() as is_pressed:
+    with bar:
         task = bar.add_task(
             "", total=trainer.total_steps, completed=training.step, loss=0.0, accuracy=0.0, rate=0.0
         )
@@ -336,7 +343,8 @@ def _percent(accuracy: np.ndarray) -> str:
 def _ctrl_c() -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C was pressed, to be asked between steps; pressed again, it acts at once.
 
-    An exception raised inside of one of JAX's callbacks would be lost.
+    An exception raised inside of one of JAX's callbacks would be lost. All processes have to ask at
+    the same step, and are told the same: one that stopped alone would leave the others waiting.
     """
     pressed: list[int] = []
 
@@ -347,6 +355,13 @@ def _ctrl_c() -> Iterator[Callable[[], bool]]:
 
     previous = signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: bool(pressed)
+        yield lambda: _anywhere(bool(pressed))
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _anywhere(is_so: bool) -> bool:
+    """Whether it is so in any of the processes."""
+    if jax.process_count() == 1:
+        return is_so
+    return bool(np.any(multihost_utils.process_allgather(np.array(is_so))))
