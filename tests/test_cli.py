@@ -357,6 +357,18 @@ def test_train_as_json_tells_each_epoch(capsys):
     assert document["interrupted"] is False
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_that_one_of_many_is_compared_is_said(seeds, devices, monkeypatch, capsys):
+    used = jax.devices()[:devices]
+    monkeypatch.setattr(jax, "devices", lambda: used)
+    assert run(["train", *QUICK, "--seeds", str(seeds)]) == 0
+    printed = capsys.readouterr().out
+    part = " of one seed, on one device" if seeds + devices > 2 else ""
+    assert f"seconds per step{part}: zil" in printed
+    assert f"Gradient by zil against backpropagation{part}\n" in printed
+
+
 @pytest.mark.parametrize("name", rules())
 def test_every_rule_trains(name, capsys):
     once = ["--hidden", "8", "--epochs", "1", "--batch-size", "1024"]

@@ -177,6 +177,13 @@ def test_all_devices_together_compute_what_one_does(seeds):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
+def test_steps_are_timed_on_one_device(monkeypatch):
+    trainer, timed = Trainer(replace(SMALL, seeds=2), Devices()), []
+    monkeypatch.setattr(jax, "block_until_ready", timed.append)
+    trainer.time_steps(trainer.start().params, rounds=1)
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(timed)} == {1}
+
+
 def test_a_batch_that_cannot_be_divided():
     with pytest.raises(ValueError, match="a batch of 30 cannot be divided among 8 devices"):
         Trainer(replace(SMALL, batch_size=30), Devices()).start()

@@ -84,8 +84,11 @@ def print_text(console: Console, text: str) -> None:
         console.print(line, style="bold" if is_head else style, soft_wrap=True)
 
 
-def print_comparison(console: Console, comparison: lg.Comparison) -> None:
-    """Print one row per parameter, the worst of each column, and what makes them doubtful."""
+def print_comparison(console: Console, comparison: lg.Comparison, part: str = "") -> None:
+    """Print one row per parameter, the worst of each column, and what makes them doubtful.
+
+    `part` ends the title: of which part of a training it is.
+    """
     is_stepwise = comparison.steps is not None
     columns = [
         Column("parameter", folds=True, foot="worst"),
@@ -108,7 +111,7 @@ def print_comparison(console: Console, comparison: lg.Comparison) -> None:
         )
         for leaf in comparison.leaves
     ]
-    title = f"Gradient by {comparison.rule.name} against backpropagation"
+    title = f"Gradient by {comparison.rule.name} against backpropagation{part}"
     print_table(console, title, columns, rows)
     warnings = [textwrap.fill(f"warning: {text}", console.width) for text in comparison.warnings]
     print_text(console, "\n".join([_ending(comparison), *warnings]))

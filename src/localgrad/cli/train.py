@@ -249,11 +249,16 @@ def _begin(trainer: Trainer, keeping: Keeping) -> Run:
 
 
 def _compared(report: Report, trainer: Trainer, params: Any, console: Output) -> Report:
-    """The report with the comparison to backpropagation in time and in gradients, printed."""
+    """The report with the comparison to backpropagation in time and in gradients, printed.
+
+    Both are of one seed on one device, which is said where there are more.
+    """
+    is_part = len(trainer.seeds) > 1 or len(trainer.devices) > 1
+    part = " of one seed, on one device" if is_part else ""
     with doing("timing steps"), blamed("timing steps", report.model):
         times = trainer.time_steps(params)
     console.print(
-        f"seconds per step: {report.rule.name} {times.rule:.6f}, "
+        f"seconds per step{part}: {report.rule.name} {times.rule:.6f}, "
         f"backpropagation {times.backprop:.6f}, "
         f"ratio {times.ratio:.3f} (medians of {times.rounds} alternated steps)",
         soft_wrap=not console.is_terminal,
@@ -261,7 +266,7 @@ def _compared(report: Report, trainer: Trainer, params: Any, console: Output) ->
     console.print()
     with doing("comparing with backpropagation"), blamed("the comparison", report.model):
         comparison = trainer.compare(params)
-    print_comparison(console, comparison)
+    print_comparison(console, comparison, part)
     return replace(report, times=times, comparison=comparison)
 
 

@@ -212,17 +212,21 @@ class Trainer:
         return jax.tree.map(lambda x: x[seed], params) if len(self.seeds) > 1 else params
 
     def compare(self, params: Params) -> lg.Comparison:
-        """Compare the rule's gradient with backpropagation's on the first batch."""
-        compared: lg.Comparison = self.local(lg.compare)(self.of_seed(params), *self.batch(0))
+        """Compare the rule's gradient with backpropagation's on the first batch.
+
+        Of the first seed alone, on one device, whatever the trainer has.
+        """
+        compared: lg.Comparison = self.local(lg.compare)(self._alone(params), *self.batch(0))
         return compared
 
     def time_steps(self, params: Params, rounds: int = 200, seconds: float = 5.0) -> StepTimes:
         """Time the rule's training step and backpropagation's in turn, on one batch.
 
-        Both are compiled and run once before. Stops after ``rounds`` rounds, or after the first
-        one that ends later than ``seconds`` seconds.
+        Of the first seed alone, on one device, whatever the trainer has. Both are compiled and run
+        once before. Stops after ``rounds`` rounds, or after the first one that ends later than
+        ``seconds`` seconds.
         """
-        weights = self.of_seed(params)
+        weights = self._alone(params)
         sides = {
             "rule": (self.local(lg.value_and_grad), weights),
             "backprop": (jax.value_and_grad(self.loss), forward(weights)),
@@ -260,6 +264,10 @@ class Trainer:
         """
         rule, vertices = self.config.rule, self.config.vertices
         return transform(self.loss, rule=rule, vertices=vertices, **options)
+
+    def _alone(self, params: Params) -> Params:
+        """The parameters of the first seed on one device."""
+        return jax.device_put(self.of_seed(params), jax.local_devices()[0])
 
     @cached_property
     def _examples(self) -> tuple[Array, Array]:
