@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -340,10 +341,65 @@ def test_a_training_is_kept_and_gone_on_with(tmp_path, capsys):
     assert len(json.loads(lines[-1])["alignment"]["cosine"][".layers[0].weight"]) == 2
     assert "holds a run already" in refused(kept, capsys)[1]
     assert run([*kept, "--resume"]) == 0
-    assert "10 of 10 steps" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "10 of 10 steps" in printed.out
+    assert "localgrad: resumed at step 10\n" in printed.err
     code, message = refused([*kept, "--resume", "--learning-rate", "0.5"], capsys)
     assert code == 2
     assert "its learning_rate is 0.002, not 0.5" in message
+
+
+def test_nothing_to_resume_is_told(tmp_path, capsys):
+    assert run(["train", *QUICK, "--out", str(tmp_path), "--resume"]) == 0
+    assert f"localgrad: nothing to resume in {tmp_path}: beginning\n" in capsys.readouterr().err
+
+
+def emptied(path):
+    for file in path.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:20] + b"\n")
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+    """The options of a run in a folder, with checkpoints at steps 5 and 10."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert run(["train", *QUICK, "--checkpoint-every", "5", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("part", "damage", "advice"),
+    [
+        (
+            "checkpoints/10",
+            emptied,
+            "remove that folder: the run then goes on from step 5",
+        ),
+        ("checkpoints/10/default", emptied, "the run then goes on from step 5"),
+        ("checkpoints/10/default", shutil.rmtree, "goes on from step 5"),
+        ("settings.json", cut, "name another folder"),
+        ("settings.json", Path.unlink, "name another folder"),
+        ("metrics.jsonl", cut, "remove the line"),
+    ],
+)
+def test_what_is_damaged_in_a_run_is_named(part, damage, advice, a_run, tmp_path, capsys):
+    folder = tmp_path / "damaged"
+    shutil.copytree(a_run, folder)
+    damage(folder / part)
+    code, message = refused(["train", *QUICK, "--out", str(folder), "--resume"], capsys)
+    assert code == 1
+    assert f"where: {folder / part.removesuffix('/default')}\n" in message
+    assert advice in message
+    if part.startswith("checkpoints"):
+        shutil.rmtree(folder / "checkpoints" / "10")
+        assert run(["train", *QUICK, "--out", str(folder), "--resume"]) == 0
+        assert "localgrad: resumed at step 5\n" in capsys.readouterr().err
+        assert [line["step"] for line in read_metrics(folder)] == [5, 10]
 
 
 def test_train_as_json_tells_each_epoch(capsys):
@@ -479,6 +535,14 @@ def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
         (["reproduce", "tiny", "--quick", "--full"], 2, ["a study has one scale"]),
         (["reproduce", "millidge-2020-ar"], 1, ["mnist is read from files", "no folder was given"]),
         (["train", "--processes", "2"], 2, ["several processes", "--coordinator HOST:PORT"]),
+        (["train", "--process", "1"], 2, ["several processes", "--coordinator HOST:PORT"]),
+        (["train", "--coordinator", "127.0.0.1"], 2, ["no address with a port", "HOST:PORT"]),
+        (["train", "--coordinator", "h:99999"], 2, ["no address with a port", "HOST:PORT"]),
+        (
+            ["train", "--coordinator", "h:1", "--processes", "2", "--process", "2"],
+            2,
+            ["no process 2 of 2", "--processes 2 --process 2", "from 0 on"],
+        ),
         (["train", "--batch-size", "9999"], 2, ["choose a batch size from 1 to 1437"]),
         (["train", "--learning-rate", "1e30", *QUICK], 1, ["diverged", "lower the learning rate"]),
         (["compare", "--rule", "il", "--steps", "0"], 2, ["steps=0", "settings of il", "least 1"]),

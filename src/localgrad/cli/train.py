@@ -29,7 +29,7 @@ from localgrad.cli.options import (
     rule_name,
 )
 from localgrad.cli.problem import blamed, make_trainer
-from localgrad.cli.progress import doing, errors, without_logs
+from localgrad.cli.progress import doing, errors, tell, without_logs
 from localgrad.cli.ranges import Count, Natural, NotNegative, Positive
 from localgrad.cli.report import Output, print_comparison
 from localgrad.experiments.training import (
@@ -158,7 +158,8 @@ def run(options: Options) -> None:
     _join(options.machines)
     trainer = make_trainer(options.model, rule=options.rule_fields, **vars(options.descent))
     model = trainer.config.model
-    training = _begin(trainer, options.keeping)
+    with without_logs(), blamed("preparing", model):
+        training = _begin(trainer, options.keeping)
     console = Output(quiet=options.output.json or jax.process_index() > 0)
     start = time.perf_counter()
     epochs: list[Epoch] = []
@@ -209,17 +210,30 @@ def _join(machines: Machines) -> None:
     """Join the other processes, if there are any.
 
     Raises:
-        UsageError: if there are, and nobody coordinates them.
+        UsageError: if there are, and the options do not say who coordinates them, or which one
+            this is.
     """
-    if machines.coordinator is not None:
-        with doing("waiting for the other processes"):
-            jax.distributed.initialize(machines.coordinator, machines.processes, machines.process)
-    elif machines.processes > 1:
+    address, count, number = machines.coordinator, machines.processes, machines.process
+    if address is None:
+        if count > 1 or number > 0:
+            raise UsageError(
+                "several processes need one that coordinates them",
+                f"--processes {count} --process {number}",
+                "say where the first one listens: --coordinator HOST:PORT",
+            )
+        return
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        what, advice = f"{address!r} is no address with a port", "write it as HOST:PORT"
+        raise UsageError(what, f"--coordinator {address}", f"{advice}, such as: 10.0.0.1:1234")
+    if number >= count:
         raise UsageError(
-            "several processes need one that coordinates them",
-            f"--processes {machines.processes}",
-            "say where the first one listens: --coordinator HOST:PORT",
+            f"there is no process {number} of {count}",
+            f"--processes {count} --process {number}",
+            "say how many there are, and number them from 0 on",
         )
+    with doing("waiting for the other processes"):
+        jax.distributed.initialize(address, count, number)
 
 
 def _begin(trainer: Trainer, keeping: Keeping) -> Run:
@@ -232,7 +246,7 @@ def _begin(trainer: Trainer, keeping: Keeping) -> Run:
     try:
         with doing("preparing"):
             settings = {name: value for name, value in vars(keeping).items() if name != "out"}
-            return Run(trainer, Watch(keeping.out, **settings))
+            training = Run(trainer, Watch(keeping.out, **settings))
     except ValueError as error:
         what, _, advice = str(error).partition("; ")
         where = "the options given" if keeping.out is None else f"--out {keeping.out}"
@@ -246,6 +260,10 @@ def _begin(trainer: Trainer, keeping: Keeping) -> Run:
     except OSError as error:
         what = f"the folder cannot be written: {error.strerror or error}"
         raise FailedError(what, f"--out {keeping.out}", "name another folder") from error
+    if keeping.resume:
+        new = f"nothing to resume in {keeping.out}: beginning"
+        tell(f"resumed at step {training.step}" if training.step else new)
+    return training
 
 
 def _compared(report: Report, trainer: Trainer, params: Any, console: Output) -> Report:

@@ -32,6 +32,19 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def reading(path: Path, advice: str) -> Iterator[None]:
+    """Tell which part of a run could not be read, and what to do.
+
+    Raises:
+        FolderError: in the place of any exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise FolderError(f"this cannot be read: {_brief(error)}", path, advice) from error
+
+
 def _brief(error: Exception) -> str:
     """What an exception says; of the long chains of causes that TensorStore tells, the last."""
     line = next(iter(str(error).splitlines()), type(error).__name__)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from localgrad.experiments.files import replace_text
+from localgrad.experiments.training.folder import reading
 
 METRICS = "metrics.jsonl"
 
@@ -27,8 +28,8 @@ class Journal:
 
     def __init__(self, folder: Path, step: int, board: Callable[..., Any] | None) -> None:
         path = folder / METRICS
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        replace_text(path, "".join(f"{line}\n" for line in kept))
+        lines = zip(_lines(path), read_metrics(folder), strict=True)
+        replace_text(path, "".join(f"{line}\n" for line, told in lines if told["step"] <= step))
         self._file = path.open("a")
         self._board = board and board(str(folder / "tensorboard"), purge_step=step + 1)
 
@@ -50,8 +51,14 @@ class Journal:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's journal."""
-    return [json.loads(line) for line in _lines(Path(folder) / METRICS)]
+    """The lines of a run's journal.
+
+    Raises:
+        FolderError: if there is one that cannot be read.
+    """
+    path = Path(folder) / METRICS
+    with reading(path, "remove the line that is no JSON object"):
+        return [json.loads(line) for line in _lines(path)]
 
 
 def _lines(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from localgrad.experiments.files import replace_text
 from localgrad.experiments.training import diagnosis
 from localgrad.experiments.training.alignment import Alignment, Measure
 from localgrad.experiments.training.checkpoints import Checkpoints, has_checkpoint
-from localgrad.experiments.training.folder import writing
+from localgrad.experiments.training.folder import reading, writing
 from localgrad.experiments.training.journal import Journal, board_writer, read_metrics
 from localgrad.experiments.training.trainer import State, Trainer
 
@@ -101,6 +101,7 @@ class Run:
         ValueError: if the folder holds another run, or one that is not to be resumed, or if the
             data or the parameters of a model of the user's own are others than when it was begun.
         ModuleNotFoundError: if TensorBoard's writer is wanted and not installed.
+        FolderError: if what the folder holds cannot be read.
     """
 
     def __init__(self, trainer: Trainer, watch: Watch) -> None:
@@ -222,7 +223,10 @@ def _agree(folder: Path, settings: dict[str, Any], resume: bool) -> None:
         raise ValueError(
             f"{folder} holds a run already; resume it with --resume, or name another folder"
         )
-    kept, plain = json.loads((folder / SETTINGS).read_text()), json.loads(json.dumps(settings))
+    with reading(folder / SETTINGS, "mend it if you can, or name another folder"):
+        kept = json.loads((folder / SETTINGS).read_text())
+        kept = {part: dict(kept[part]) for part in AGREEING}
+    plain = json.loads(json.dumps(settings))
     for part, advice in AGREEING.items():
         before, now = kept[part], plain[part]
         for name in [*now, *before]:
