@@ -79,7 +79,7 @@ def _kept(folder: Path, cell: Cell, data: str | None) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads(path.read_text())
     settings = json.loads(json.dumps(cell.settings))
-    return found if found["settings"] == settings and found["data"] == data else None
+    return found if found["settings"] == settings and found.get("data") == data else None
 
 
 def _data(cell: Cell, setup: Setup) -> str | None:
