@@ -125,8 +125,18 @@ def test_windows_do_not_change_the_numbers(tmp_path):
     assert last.step == one.trainer.total_steps == 2 * (1437 // 64)
 
 
-def test_the_device_has_the_next_window_while_one_is_looked_at():
-    trainer, told = Trainer(SMALL, ONE), []
+ALL_AT_ONCE = ["41 handed over", "44 handed over", "41 seen", "44 seen"]
+IN_TURN = ["41 handed over", "41 seen", "44 handed over", "44 seen"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "order"),
+    # Several devices of a CPU could wait for each other for ever.
+    [(ONE, ALL_AT_ONCE), (Devices(), IN_TURN)],
+    ids=["one device", "all devices of a CPU"],
+)
+def test_a_device_has_the_next_window_while_one_is_looked_at(devices, order):
+    trainer, told = Trainer(SMALL, devices), []
 
     def measure(step, state):
         told.append(f"{step} handed over")
@@ -136,7 +146,7 @@ def test_the_device_has_the_next_window_while_one_is_looked_at():
         told.append(f"{window.step} seen")
         measured, params = (jax.tree.leaves(x) for x in (window.measured, window.state.params))
         assert all(map(np.array_equal, measured, params))
-    assert told == ["41 handed over", "44 handed over", "41 seen", "44 seen"]
+    assert told == order
 
 
 def test_windows_of_several_processes_end_at_the_same_steps(monkeypatch):

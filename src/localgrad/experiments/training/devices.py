@@ -22,6 +22,15 @@ class Devices:
     def __len__(self) -> int:
         return self._mesh.size
 
+    @property
+    def are_in_order(self) -> bool:
+        """Whether programs run in the order in which they are handed over.
+
+        On several devices of a CPU they do not: steps that wait for each other on all of them can
+        keep the threads from what has to run before, for ever.
+        """
+        return len(self) == 1 or self._mesh.devices.flat[0].platform != "cpu"
+
     def check(self, batch_size: int) -> None:
         """See to it that a batch can be divided.
 

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -156,7 +157,8 @@ class Trainer:
         """Train from a state that ``step`` steps have led to, to the end.
 
         Steps are handed to the device without waiting for it. A window is fetched once the next
-        one has been handed over, so that the device has work while its results are looked at.
+        one has been handed over, so that the device has work while its results are looked at; but
+        before that where programs do not run in their order.
 
         Args:
             state: Where to begin.
@@ -165,7 +167,7 @@ class Trainer:
             measure: Of the steps done and the state at the end of a window: a pytree of arrays,
                 computed after its steps and fetched with its losses.
         """
-        ahead: _Pending | None = None
+        ahead: deque[_Pending] = deque()
         while step < self.total_steps:
             before, stop, losses = state, min(next_stop(step), self.total_steps), []
             leaves = jax.tree.leaves(state)
@@ -173,12 +175,13 @@ class Trainer:
                 leaves, loss = self._advance(leaves, k)
                 losses.append(loss)
             step, state = stop, self._structure.unflatten(leaves)
+            if not self.devices.are_in_order:
+                jax.block_until_ready(state)
             results = losses, all_finite(state.params), measure(step, state)
-            if ahead is not None:
-                yield ahead.fetched()
-            ahead = _Pending(step, state, before, results)
-        if ahead is not None:
-            yield ahead.fetched()
+            ahead.append(_Pending(step, state, before, results))
+            if len(ahead) > self.devices.are_in_order:
+                yield ahead.popleft().fetched()
+        yield from (pending.fetched() for pending in ahead)
 
     def advance(self, state: State, step: int) -> tuple[State, Array]:
         """Do step number ``step``: the state after it, and the loss before it."""
