@@ -225,8 +225,11 @@ def test_published_pages_say_what_their_cells_say(folder):
     for claim in study.claims(setup, results):
         measured = claim.measured.replace("|", "\\|")
         assert f"| {claim.verdict.value} | {measured} |" in page
-    for picture in study.pictures(setup, results):
-        assert (folder / f"{picture.name}.png").exists()
+    tables = [table.name for table in study.tables(setup, results)]
+    files = {f"{name}.{kind}" for name in tables for kind in ("md", "csv")}
+    files |= {f"{picture.name}.png" for picture in study.pictures(setup, results)}
+    assert {path.name for path in folder.iterdir()} == files | {"README.md", "run.json", "cells"}
+    assert {path.stem for path in (folder / "cells").iterdir()} == set(results)
 
 
 def test_the_index_of_the_results_says_what_their_pages_say():
