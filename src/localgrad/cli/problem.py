@@ -17,9 +17,6 @@ from localgrad.experiments.training import NAMED, Config, Trainer
 OPTIONS = {"schedule": "learning-rate-schedule"}
 """The settings whose options have other names: rules have fields of theirs, which are options."""
 
-KINDS = {"data": "data set", "learning-rate-schedule": "schedule"}
-"""What options name, where that is not what they are called."""
-
 
 @dataclass(frozen=True)
 class Posed:
@@ -97,7 +94,7 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
     else:
         _check("model", model, MODELS)
     for setting in NAMED.keys() & settings.keys():
-        _check(OPTIONS.get(setting, setting), settings[setting], NAMED[setting])
+        _check(setting, settings[setting], NAMED[setting])
     family, _, rest = options.data.partition(":")
     if not (rest and family in FAMILIES):
         _check("data", options.data, [*DATASETS, *(f"{family}:..." for family in FAMILIES)])
@@ -119,7 +116,8 @@ def make_trainer(options: Model, **others: Any) -> Trainer:
     return trainer
 
 
-def _check(option: str, name: str, names: Iterable[str]) -> None:
+def _check(setting: str, name: str, names: Iterable[str]) -> None:
     if name not in names:
-        kind = KINDS.get(option, option)
+        kind = "data set" if setting == "data" else setting
+        option = OPTIONS.get(setting, setting)
         raise UsageError(f"there is no {kind} {name!r}", f"--{option} {name}", suggest(name, names))

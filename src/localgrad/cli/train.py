@@ -28,7 +28,7 @@ from localgrad.cli.options import (
     one_of,
     rule_name,
 )
-from localgrad.cli.problem import blamed, make_trainer
+from localgrad.cli.problem import OPTIONS, blamed, make_trainer
 from localgrad.cli.progress import doing, errors, tell, without_logs
 from localgrad.cli.ranges import Count, Natural, NotNegative, Positive
 from localgrad.cli.report import Output, print_comparison
@@ -52,9 +52,9 @@ class Descent:
     optimiser: Annotated[str, one_of(NAMED["optimiser"], Config.optimiser)] = Config.optimiser
     learning_rate: Positive = Config.learning_rate
     """The learning rate at its highest."""
-    schedule: Annotated[
-        str, one_of(NAMED["schedule"], Config.schedule, "learning-rate-schedule")
-    ] = Config.schedule
+    schedule: Annotated[str, one_of(NAMED["schedule"], Config.schedule, OPTIONS["schedule"])] = (
+        Config.schedule
+    )
     weight_decay: NotNegative = Config.weight_decay
     """Decoupled from the gradient, multiplied with the learning rate."""
     feedback: Annotated[str, one_of(NAMED["feedback"], Config.feedback)] = Config.feedback

@@ -51,7 +51,8 @@ class Dataset:
         parts = self.train_inputs, self.train_labels, self.test_inputs, self.test_labels
         digest = hashlib.sha256()
         for part in parts:
-            digest.update(f"{part.shape} {part.dtype}".encode() + part.tobytes())
+            digest.update(f"{part.shape} {part.dtype}".encode())
+            digest.update(np.ascontiguousarray(part).data)
         sizes = f"{len(self.train_labels):,} and {len(self.test_labels):,} examples"
         return f"{sizes}, sha256 {digest.hexdigest()[:16]}"
 

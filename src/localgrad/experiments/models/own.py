@@ -90,17 +90,19 @@ def check_seeds(
     """
     do = "let nothing but the values of parameters depend on key, or train the seeds one by one"
     same = _disturbed(models[0][0])
-    outputs: list[Array] = []
-    for seed, (params, apply) in zip(seeds, models, strict=True):
-        leaves, structure = jax.tree.flatten(params)
+
+    def outputs(params: Any, apply: Callable[..., Any]) -> Array:
+        return jnp.nan_to_num(apply(jax.tree.unflatten(jax.tree.structure(params), same), inputs))
+
+    first = outputs(*models[0])
+    rounding = 1e-3 * jnp.abs(first).max()
+    for seed, (params, apply) in zip(seeds[1:], models[1:], strict=True):
         need(
-            list(map(jnp.shape, leaves)) == list(map(jnp.shape, same)),
+            list(map(jnp.shape, jax.tree.leaves(params))) == list(map(jnp.shape, same)),
             f"parameters of {name} have other shapes with seed {seed} than with {seeds[0]}; {do}",
         )
-        outputs.append(jnp.nan_to_num(apply(jax.tree.unflatten(structure, same), inputs)))
-        rounding = 1e-3 * jnp.abs(outputs[0]).max()
         need(
-            bool(jnp.allclose(outputs[-1], outputs[0], rtol=0, atol=rounding)),
+            bool(jnp.allclose(outputs(params, apply), first, rtol=0, atol=rounding)),
             f"{name} is another function with seed {seed} than with {seeds[0]}, though its "
             f"parameters were made the same; {do}",
         )

@@ -20,5 +20,10 @@ def spread(values: np.ndarray) -> str:
     """Mean and standard deviation over seeds, for people."""
     if np.isnan(values).any():
         return "diverged"
-    deviation = f" +- {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{deviation}"
+    off = f" +- {deviation(values):.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{off}"
+
+
+def deviation(values: np.ndarray) -> float:
+    """The standard deviation over seeds; 0 of a single one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import localgrad as lg
 from localgrad.experiments.environment import machine
-from localgrad.experiments.reproduce.accuracies import final, mean, spread
+from localgrad.experiments.reproduce.accuracies import deviation, final, mean, spread
 from localgrad.experiments.reproduce.study import (
     Cell,
     Claim,
@@ -224,8 +224,7 @@ def pictures(setup: Setup, results: Results) -> Sequence[Picture]:
             for name, marker in zip(RULES, "os^", strict=True):
                 at = np.array(trained_steps(depth)) / depth
                 found = [final(result) for result in _trained(results, depth, name)]
-                middle = [of_seeds.mean() for of_seeds in found]
-                off = [of_seeds.std(ddof=1) if len(of_seeds) > 1 else 0 for of_seeds in found]
+                middle, off = [one.mean() for one in found], [deviation(one) for one in found]
                 ax.errorbar(at, middle, off, marker=marker, capsize=3, label=name)
             ax.set_xscale("log")
             exact = mean(results[_key("trained", depth)])

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import localgrad as lg
 from localgrad.experiments.reproduce.study import Result, Scale, Setup
@@ -99,7 +100,7 @@ def _of_layers(g: Any, b: Any) -> float:
 
 
 def _of_all(g: Any, b: Any) -> float:
-    return _cosine(*(jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)]) for t in (g, b)))
+    return _cosine(ravel_pytree(g)[0], ravel_pytree(b)[0])
 
 
 def _cosine(g: Any, b: Any) -> float:

@@ -28,15 +28,15 @@ class Journal:
 
     def __init__(self, folder: Path, step: int, board: Callable[..., Any] | None) -> None:
         path = folder / METRICS
-        lines = zip(_lines(path), read_metrics(folder), strict=True)
-        replace_text(path, "".join(f"{line}\n" for line, told in lines if told["step"] <= step))
+        kept = [told for told in read_metrics(folder) if told["step"] <= step]
+        replace_text(path, "".join(map(_line, kept)))
         self._file = path.open("a")
         self._board = board and board(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Add a line; it has a ``step``."""
         plain = _plain(dict(metrics))
-        self._file.write(json.dumps(plain, allow_nan=False) + "\n")
+        self._file.write(_line(plain))
         self._file.flush()
         if self._board is not None:
             step = plain.pop("step")
@@ -59,6 +59,10 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     path = Path(folder) / METRICS
     with reading(path, "remove the line that is no JSON object"):
         return [json.loads(line) for line in _lines(path)]
+
+
+def _line(plain: Mapping[str, Any]) -> str:
+    return json.dumps(plain, allow_nan=False) + "\n"
 
 
 def _lines(path: Path) -> list[str]:
