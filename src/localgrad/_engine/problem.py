@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from localgrad._graph import Builder, Graph, rooted
 from localgrad._graph.rewritten import rewritten
-from localgrad._jaxpr import Program, defined_at, explain, trace
+from localgrad._jaxpr import Program, defined_at, explain, known, made, trace
+from localgrad._network import has_marks
 
 
 class Derivative(NamedTuple):
@@ -38,6 +39,32 @@ class Problem:
     def inputs(self) -> list[Any]:
         """What the program is run on: the leaves, then the twins that there are."""
         return [*self.leaves, *(twin for twin in self.twins if twin is not None)]
+
+    def traced(self) -> tuple[Any, list[Any]]:
+        """The function from all inputs to the loss and the auxiliary outputs, as a program of JAX.
+
+        Returns:
+            The program, one for all equal traces, and its constants.
+        """
+        def flat(*leaves: Any) -> list[Any]:
+            return _flat(self.f(*leaves))
+
+        if any(twin is not None for twin in self.twins):
+            twins = [twin is not None for twin in self.twins]
+            program = trace(flat, self.leaves)
+            closed = made(rewritten(program, twins=twins), self.inputs)
+        else:
+            closed = made(flat, self.leaves)
+        return known(closed.jaxpr), closed.consts
+
+    def chosen(self, jaxpr: Any) -> str:
+        """What the vertices of the program are, ``"marked"`` or ``"elementary"``; checked."""
+        there = has_marks(jaxpr)
+        if self.vertices == "marked" and not there:
+            met = "vertices='marked' met a function without marks."
+            do = "name values in it with localgrad.vertex(x, name), or use vertices='elementary'."
+            raise ValueError(explain(met, defined_at(self.blame), do))
+        return self.vertices or ("marked" if there else "elementary")
 
     def program(self, **rewriting: bool) -> Program:
         """The program from the inputs to the loss and the auxiliary outputs.

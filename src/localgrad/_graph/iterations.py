@@ -37,7 +37,7 @@ class Iterations:
 
     def __init__(self, step: Stacked, network: Any) -> None:
         self.network, self.layout = network, step.layout
-        graph, (_, carries, _), (heads, _) = network.graph, *step.layout[:2]
+        graph, (_, carries, _), (heads, _) = network.graph, step.layout.inputs, step.layout.outputs
         first, entries, exits = carries.start, graph.inputs[carries], graph.outputs[heads]
         depends = self._directly()
         direct = [depends.get(slot, frozenset()) for slot in graph.outputs]

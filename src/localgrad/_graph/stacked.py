@@ -121,7 +121,7 @@ class Stacked(Container):
         return [*learned, *chosen(begun, self._learns_start), *messages]
 
     def _loop(self, body: Callable[..., Any], init: Any, xs: Any, backwards: bool) -> Any:
-        _, _, length, reverse, unroll = self.layout
+        length, reverse, unroll = self.layout[2:]
         return lax.scan(body, init, xs, length, reverse=reverse != backwards, unroll=unroll)
 
 

@@ -146,7 +146,8 @@ class Survey:
         self, equation: Equation, given: Sequence[Ahead]
     ) -> tuple[list[Ahead], list[Ahead]]:
         """The facts of a scan's inputs and outputs, those of carries true in every iteration."""
-        (_, carries, _), (heads, tails) = loop_layout(equation.eqn)[:2]
+        layout = loop_layout(equation.eqn)
+        (_, carries, _), (heads, tails) = layout.inputs, layout.outputs
         inputs, body = list(given), self._body(body_of(equation.eqn))
         while True:
             outputs = self._through(body, inputs)
@@ -166,7 +167,8 @@ class Survey:
     ) -> list[Behind]:
         """The facts of an equation's operands."""
         if is_loop(equation.eqn):
-            (_, carries, _), (heads, _) = loop_layout(equation.eqn)[:2]
+            layout = loop_layout(equation.eqn)
+            (_, carries, _), (heads, _) = layout.inputs, layout.outputs
             inputs, _ = self._steady(equation, given)
             body, ends = self._body(body_of(equation.eqn)), list(ends)
             while True:

@@ -4,28 +4,37 @@
 computes and how an error at its outputs becomes messages to its operands.
 """
 
+from localgrad._jaxpr.again import bind, evaluate, is_literal, standing, variables
 from localgrad._jaxpr.convolution import in_loop
 from localgrad._jaxpr.elementwise import is_elementwise
 from localgrad._jaxpr.errors import explain
 from localgrad._jaxpr.hoist import hoisted
+from localgrad._jaxpr.known import known
 from localgrad._jaxpr.primitives import (
+    Layout,
     advice,
     body_of,
     branches,
     holds_code,
+    inner,
     is_branch,
     is_call,
     is_convolution,
+    is_inexact,
     is_loop,
     is_mark,
     is_recomputed,
+    is_reference,
+    is_while,
     is_wiring,
     loop_layout,
+    opened,
     opened_inside,
+    passes,
     recomputation,
     survives,
 )
-from localgrad._jaxpr.program import Equation, Program, flatten, trace
+from localgrad._jaxpr.program import Equation, Program, flatten, made, trace
 from localgrad._jaxpr.pull import Pulls
 from localgrad._jaxpr.source import (
     called_at,
@@ -36,6 +45,20 @@ from localgrad._jaxpr.source import (
 )
 
 __all__ = [
+    "bind",
+    "Layout",
+    "is_while",
+    "made",
+    "is_literal",
+    "variables",
+    "evaluate",
+    "standing",
+    "known",
+    "inner",
+    "is_inexact",
+    "is_reference",
+    "opened",
+    "passes",
     "Equation",
     "Program",
     "Pulls",

@@ -4,10 +4,11 @@ Everything else that JAX can differentiate needs no entry: one equation becomes 
 `jax.vjp` of that function gives its messages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 from jax.extend.core import primitives as p
@@ -47,6 +48,10 @@ WIRING = frozenset(
 """They move or cast numbers and compute nothing: no vertex of their own."""
 
 
+FLAT = frozenset({lax.ceil_p, lax.floor_p, lax.round_p, lax.sign_p, lax.stop_gradient_p})
+"""Steps and constants: their derivative is zero, and no error passes."""
+
+
 def is_call(eqn: JaxprEqn) -> bool:
     """Whether the equation calls a program that belongs to its caller (jit and its like)."""
     return eqn.primitive in CALLS
@@ -68,6 +73,11 @@ def is_branch(eqn: JaxprEqn) -> bool:
     The branches of `lax.platform_dependent` are chosen by the compiler: they stay closed.
     """
     return eqn.primitive is p.cond_p and not eqn.params.get("branches_platforms")
+
+
+def is_while(eqn: JaxprEqn) -> bool:
+    """Whether the equation is a loop of unknown length."""
+    return eqn.primitive is p.while_p
 
 
 def is_convolution(eqn: JaxprEqn) -> bool:
@@ -98,6 +108,32 @@ def is_mark(eqn: JaxprEqn) -> bool:
     return eqn.primitive is p.name_p
 
 
+def is_inexact(aval: Any) -> bool:
+    """Whether a type, or what a mutable reference of this type holds, is a number with a derivative."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
+
+
+def is_reference(aval: Any) -> bool:
+    """Whether a type is that of a mutable reference."""
+    return hasattr(aval, "inner_aval")
+
+
+def passes(eqn: JaxprEqn) -> bool:
+    """Whether errors pass the equation at all: not where its derivative is zero everywhere."""
+    return eqn.primitive not in FLAT
+
+
+def inner(eqn: JaxprEqn) -> Mapping[str, Any]:
+    """The programs inside an equation that can be entered, by the parameters that hold them."""
+    if is_branch(eqn):
+        return {"branches": eqn.params["branches"]}
+    if is_call(eqn) or is_loop(eqn) or eqn.primitive is p.remat_p:
+        name = "jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"
+        return {name: (eqn.params[name],)}
+    return {}
+
+
 def is_wiring(eqn: JaxprEqn) -> bool:
     """Whether the equation only moves, casts or names numbers."""
     return eqn.primitive in WIRING
@@ -106,11 +142,22 @@ def is_wiring(eqn: JaxprEqn) -> bool:
 class Layout(NamedTuple):
     """A `scan` equation: inputs are constants, carries and xs, outputs carries and ys."""
 
-    inputs: tuple[slice, slice, slice]
-    outputs: tuple[slice, slice]
+    consts: int
+    carries: int
     length: int
     reverse: bool
     unroll: int | bool
+
+    @property
+    def inputs(self) -> tuple[slice, slice, slice]:
+        """Where the constants, the carries and the xs stand."""
+        first, last = self.consts, self.consts + self.carries
+        return slice(first), slice(first, last), slice(last, None)
+
+    @property
+    def outputs(self) -> tuple[slice, slice]:
+        """Where the carries and the ys stand."""
+        return slice(self.carries), slice(self.carries, None)
 
 
 def loop_layout(eqn: JaxprEqn) -> Layout:
@@ -120,13 +167,7 @@ def loop_layout(eqn: JaxprEqn) -> Layout:
         consts, carries = map(len, tuple(params["ft_in"].unpack())[:2])
     else:
         consts, carries = params["num_consts"], params["num_carry"]
-    return Layout(
-        inputs=(slice(consts), slice(consts, consts + carries), slice(consts + carries, None)),
-        outputs=(slice(carries), slice(carries, None)),
-        length=params["length"],
-        reverse=params["reverse"],
-        unroll=params["unroll"],
-    )
+    return Layout(consts, carries, params["length"], params["reverse"], params["unroll"])
 
 
 def opened_inside(eqn: JaxprEqn) -> tuple[Any, ...]:

@@ -53,8 +53,13 @@ class Program:
 
 def trace(f: Callable[..., Any], args: Sequence[Any], keep_calls: bool = False) -> Program:
     """The flat program of `f(*args)`: arrays (or their types) in, a list of arrays out."""
+    return flatten(made(f, args), keep_calls)
+
+
+def made(f: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """The program of `f(*args)` as JAX traces it."""
     try:
-        return flatten(jax.make_jaxpr(f)(*args), keep_calls)
+        return jax.make_jaxpr(f)(*args)
     except Exception as error:
         raise untraceable(error) from error.__cause__
 

@@ -1,0 +1,109 @@
+"""What may flow through a network: the numbers themselves, or one flag for each of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from localgrad._jaxpr import bind, in_loop, is_convolution, is_literal
+
+
+class Kind(Protocol):
+    """How a network is evaluated."""
+
+    def operands(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+        """What goes into an equation with programs inside."""
+        ...
+
+    def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
+        """The outputs of an equation."""
+        ...
+
+    def enter(self, x: Any, length: int) -> Any:
+        """What a scan slices, with the iterations on its first axis."""
+        ...
+
+    def leave(self, y: Any) -> Any:
+        """What a scan has stacked, as one value."""
+        ...
+
+    def choose(self, index: Any, ways: Sequence[Callable[..., Any]], given: Any, held: Any) -> Any:
+        """The outputs of a choice."""
+        ...
+
+
+class Numbers:
+    """The numbers themselves; convolutions in a form for loops if `loops`."""
+
+    def __init__(self, loops: bool = False) -> None:
+        self._loops = loops
+
+    def operands(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+        return list(operands)
+
+    def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
+        form = in_loop(eqn) if self._loops and is_convolution(eqn) else None
+        return [form(*operands)] if form else bind(eqn, operands)
+
+    def enter(self, x: Any, length: int) -> Any:
+        return x
+
+    def leave(self, y: Any) -> Any:
+        return y
+
+    def choose(self, index: Any, ways: Sequence[Callable[..., Any]], given: Any, held: Any) -> Any:
+        """The branch that is taken; vertices of the others are silent, and hold zeros."""
+        kinds = [jax.eval_shape(way, given, held)[1] for way in ways]
+
+        def padded(k: int) -> Callable[..., Any]:
+            def run(given: Any, held: Any) -> Any:
+                outputs, answers = ways[k](given, held)
+                others = [jax.tree.map(empty, kind) for kind in kinds]
+                return outputs, (*others[:k], answers, *others[k + 1 :])
+
+            return run
+
+        return lax.switch(index, [padded(k) for k in range(len(ways))], given, held)
+
+
+class Flags:
+    """One number per value: the sum of those of the vertices that it depends on.
+
+    Run forwards it tells a vertex which of its parents raise a flag, its transpose which children.
+    """
+
+    def operands(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+        pairs = zip(operands, eqn.invars, strict=True)
+        return [SILENT if is_literal(atom) else x for x, atom in pairs]
+
+    def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
+        return [sum(self.operands(eqn, operands), SILENT)] * len(eqn.outvars)
+
+    def enter(self, x: Any, length: int) -> Any:
+        return jnp.broadcast_to(x, (length, *jnp.shape(x)))
+
+    def leave(self, y: Any) -> Any:
+        return jnp.sum(y, 0)
+
+    def choose(self, index: Any, ways: Sequence[Callable[..., Any]], given: Any, held: Any) -> Any:
+        each = [way(given, held) for way in ways]
+        outputs = [
+            None if same[0] is None else sum(same, index)
+            for same in zip(*(outputs for outputs, _ in each), strict=True)
+        ]
+        return outputs, tuple(answers for _, answers in each)
+
+
+SILENT = np.float32(0)
+NUMBERS = Numbers()
+FLAGS = Flags()
+
+
+def empty(kind: Any) -> Any:
+    """Zeros of a type; for random keys, a key."""
+    if jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0, impl=str(jax.random.key_impl(kind))), kind.shape)
+    return jnp.zeros(kind.shape, kind.dtype)

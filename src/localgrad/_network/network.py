@@ -1,0 +1,198 @@
+"""A function as a network: its program, cut at its vertices."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from localgrad._jaxpr import (
+    is_branch,
+    is_call,
+    is_loop,
+    is_mark,
+    located_at,
+    located_in,
+    loop_layout,
+    made,
+)
+from localgrad._network.body import Body, Cutter, Inside, Point
+from localgrad._network.kind import FLAGS, NUMBERS, Kind
+from localgrad._network.levels import chains, levels, places
+from localgrad._network.passes import levelled, unrolled
+from localgrad._network.run import Meet, cut, run
+from localgrad._network.vertex import Tag, Vertex
+
+State = dict[int, Any]
+"""A pytree with one entry for each vertex."""
+
+
+def each(f: Any, vertices: Any, *states: Any) -> Any:
+    """Apply a function to the entries of all vertices, each with its own alone.
+
+    Args:
+        f: A function of one entry of each state.
+        vertices: The vertices of the network.
+        states: Pytrees with an entry per vertex, which may be a pytree itself.
+    """
+    return jax.tree.map(lambda _, *entries: f(*entries), vertices, *states)
+
+
+class Network:
+    """A program cut at its vertices.
+
+    Attributes:
+        body: The program, and what the hook must know of it.
+        vertices: A pytree with one `Vertex` for each vertex; states have the same structure.
+    """
+
+    def __init__(self, jaxpr: Any, leaves: tuple[bool, ...], vertices: str) -> None:
+        """Cut a program.
+
+        Args:
+            jaxpr: The program; its first inputs are its constants, then come the leaves; its first
+                output is the root.
+            leaves: Which of the inputs are leaves, as a tuple of flags.
+            vertices: ``"elementary"``, ``"marked"``, or ``"tagged"`` by a pass.
+        """
+        self._leaves = leaves
+        count = len(jaxpr.outvars)
+        is_root = (True, *[False] * (count - 1))
+        self.body = Cutter(vertices).body(jaxpr, leaves, is_root, is_root, root=0)
+        self.vertices = _vertices(self.body, (), (), Counter())
+
+    @cached_property
+    def _places(self) -> Any:
+        return places(self.body)
+
+    @cached_property
+    def levels(self) -> State:
+        """The levels of all vertices: integers with an axis for each scan; -1 if out of reach."""
+        return levels(self.body, self._places)
+
+    @property
+    def depth(self) -> int:
+        """The deepest level of all."""
+        return max((int(np.max(x, initial=0)) for x in jax.tree.leaves(self.levels)), default=0)
+
+    @property
+    def needs_relays(self) -> bool:
+        """Whether any edge spans more than one level."""
+        return any(chains(self._places))
+
+    @cached_property
+    def levelled(self) -> "Network":
+        """The network with relays in every edge that would be too short; itself if there is none."""
+        if not self.needs_relays:
+            return self
+        flat = self._passed(unrolled(self.body, self.vertices))
+        return flat._passed(levelled(flat.body, flat.vertices, flat._places))
+
+    def forward(self, inputs: Sequence[Any]) -> tuple[list[Any], State, State]:
+        """The outputs, the values of all vertices, and what happens once."""
+        outputs, answers = run(self.body, inputs, None, _passing)
+        return outputs, *_split(self.body, answers)
+
+    def predict(
+        self,
+        inputs: Sequence[Any],
+        values: State,
+        kept: State,
+        meet: Meet = cut,
+        kind: Kind = NUMBERS,
+    ) -> tuple[Any, State]:
+        """The loss and every vertex's prediction, from the values that its parents hold."""
+        (loss, *_), predictions = run(self.body, inputs, _merged(values, kept), meet, kind)
+        return loss, predictions
+
+    def joined(self, flags: State, kept: State) -> tuple[Any, State]:
+        """For the root and for every vertex, the sum of its parents' flags."""
+        inputs = [np.float32(0)] * len(self.body.jaxpr.invars)
+        still = jax.tree.map(lambda x: np.zeros(np.shape(x), np.float32), kept)
+        return self.predict(inputs, flags, still, cut, FLAGS)
+
+    def _passed(self, f: Any) -> "Network":
+        """The network of what a pass makes of this one."""
+        closed = made(f, [var.aval for var in self.body.jaxpr.invars])
+        return Network(closed.jaxpr, self._leaves, "tagged")
+
+
+@lru_cache(maxsize=64)
+def network(jaxpr: Any, leaves: tuple[bool, ...], vertices: str) -> Network:
+    """The network of a program, made once."""
+    return Network(jaxpr, leaves, vertices)
+
+
+def _passing(prediction: Any, held: None) -> Any:
+    return prediction
+
+
+def _vertices(
+    body: Body, place: tuple[str, ...], lengths: tuple[int, ...], count: Counter[str]
+) -> Any:
+    found: dict[int, Any] = {}
+    for k, eqn in enumerate(body.jaxpr.eqns):
+        node = body.nodes.get(k)
+        if isinstance(node, Inside):
+            inside, around = place, lengths
+            if is_loop(eqn):
+                length = loop_layout(eqn).length
+                inside, around = (*place, f"scan x {length}"), (*lengths, length)
+            elif not is_call(eqn) and not is_branch(eqn):
+                inside = (*place, "checkpoint")
+            each = tuple(
+                _vertices(
+                    b, (*inside, f"branch {j}") if is_branch(eqn) else inside, around, count
+                )
+                for j, b in enumerate(node.bodies)
+            )
+            found[k] = each if is_branch(eqn) else each[0]
+        elif isinstance(node, Point):
+            found[k] = tuple(_vertex(eqn, j, place, lengths, count) for j in node.outputs)
+    return found
+
+
+def _vertex(
+    eqn: Any, j: int, place: tuple[str, ...], lengths: tuple[int, ...], count: Counter[str]
+) -> Vertex:
+    if is_mark(eqn) and isinstance(eqn.params["name"], Tag):
+        return eqn.params["name"].vertex
+    label = eqn.params["name"] if is_mark(eqn) else str(eqn.primitive)
+    if j == 0 or not count[label]:
+        count[label] += 1
+    name = f"{label}.{count[label]}" if count[label] > 1 else label
+    aval = eqn.outvars[j].aval
+    return Vertex(
+        name, str(eqn.primitive), located_at(eqn), located_in(eqn), place, lengths,
+        aval.shape, aval.dtype,
+    )  # fmt: skip
+
+
+def _split(body: Body, answers: State) -> tuple[State, State]:
+    """The answers of vertices, and those of what happens once."""
+    values: State = {}
+    kept: State = {}
+    for k, answer in answers.items():
+        node = body.nodes[k]
+        if isinstance(node, Inside):
+            several = answer if isinstance(answer, tuple) else (answer,)
+            pairs = [_split(b, a) for b, a in zip(node.bodies, several, strict=True)]
+            moving, still = zip(*pairs, strict=True)
+            values[k], kept[k] = (
+                (moving, still) if isinstance(answer, tuple) else (moving[0], still[0])
+            )
+        elif isinstance(node, Point):
+            values[k] = answer
+        else:
+            kept[k] = answer
+    return values, kept
+
+
+def _merged(values: Any, kept: Any) -> Any:
+    """Both in one."""
+    if isinstance(values, dict):
+        both = values.keys() & kept.keys()
+        return values | kept | {k: _merged(values[k], kept[k]) for k in both}
+    return tuple(_merged(v, k) for v, k in zip(values, kept, strict=True))
