@@ -1,6 +1,5 @@
 """Gradients by local learning rules on the computational graph of any JAX function."""
 
-from localgrad._engine import Loop
 from localgrad._inspect import (
     Audit,
     Comparison,
@@ -19,6 +18,7 @@ from localgrad._inspect import (
     record,
     vertex,
 )
+from localgrad._protocol import Inbox, Loop, Phase, Rule, learning_rule, real
 from localgrad._rules import (
     ZIL,
     ActivationRelaxation,
@@ -26,10 +26,8 @@ from localgrad._rules import (
     FaZIL,
     FixedPrediction,
     InferenceLearning,
-    Rule,
     TokenPhi,
     ValuePhi,
-    learning_rule,
 )
 from localgrad._synapses import Synapses
 from localgrad._transform import grad, value_and_grad
@@ -44,9 +42,11 @@ __all__ = [
     "FaZIL",
     "FixedPrediction",
     "GraphView",
+    "Inbox",
     "InferenceLearning",
     "LeafComparison",
     "Loop",
+    "Phase",
     "Read",
     "Reads",
     "Recording",
@@ -62,6 +62,7 @@ __all__ = [
     "grad",
     "graph",
     "learning_rule",
+    "real",
     "record",
     "value_and_grad",
     "vertex",

@@ -11,7 +11,7 @@ import numpy as np
 
 from localgrad._engine import Problem
 from localgrad._jaxpr import called_at, defined_at, explain
-from localgrad._rules import Rule
+from localgrad._protocol import Rule
 from localgrad._synapses import bare, learned, running, twins
 
 VERTICES = (None, "elementary", "marked")

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from localgrad._call import Signature
-from localgrad._rules import ZIL, Rule
+from localgrad._engine import derivative
+from localgrad._protocol import Rule
+from localgrad._rules import ZIL
 
 
 def value_and_grad(
@@ -60,7 +62,7 @@ def value_and_grad(
     @functools.wraps(f)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
         call = signature.bind(args, kwargs)
-        value, aux, gradients = rule.engine(rule, call.problem)
+        value, aux, gradients = derivative(rule, call.problem)
         gradient = call.gradient(gradients)
         return ((value, call.auxiliary(aux)), gradient) if has_aux else (value, gradient)
 

@@ -1,24 +1,20 @@
-"""Layer 3: what drives a rule over a graph."""
+"""Layer 3: what drives a rule over a network."""
 
-from localgrad._engine.autonomous import Autonomous
-from localgrad._engine.clocked import Clocked
-from localgrad._engine.loop import Loop
-from localgrad._engine.oracle import Oracle
-from localgrad._engine.problem import Derivative, Engine, Problem
-from localgrad._engine.simulation import Simulation, Synchronous
-from localgrad._engine.sweeping import Sweeping
-from localgrad._engine.wave import Events
+from localgrad._engine.derivative import Derivative, assembled, derivative
+from localgrad._engine.dynamics import Dynamics, Forward, Moment, Signals
+from localgrad._engine.problem import Problem, Traced
+from localgrad._engine.trial import Outcome, trial
 
 __all__ = [
-    "Autonomous",
-    "Clocked",
     "Derivative",
-    "Engine",
-    "Events",
-    "Loop",
-    "Oracle",
+    "Dynamics",
+    "Forward",
+    "Moment",
+    "Outcome",
     "Problem",
-    "Simulation",
-    "Sweeping",
-    "Synchronous",
+    "Signals",
+    "Traced",
+    "assembled",
+    "derivative",
+    "trial",
 ]

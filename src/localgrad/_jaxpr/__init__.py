@@ -9,7 +9,7 @@ from localgrad._jaxpr.convolution import in_loop
 from localgrad._jaxpr.elementwise import is_elementwise
 from localgrad._jaxpr.errors import explain
 from localgrad._jaxpr.hoist import hoisted
-from localgrad._jaxpr.known import known
+from localgrad._jaxpr.known import holds_functions, is_traced, known
 from localgrad._jaxpr.primitives import (
     Layout,
     advice,
@@ -46,6 +46,8 @@ from localgrad._jaxpr.source import (
 
 __all__ = [
     "bind",
+    "holds_functions",
+    "is_traced",
     "Layout",
     "is_while",
     "made",

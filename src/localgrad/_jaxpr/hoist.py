@@ -1,13 +1,12 @@
 """What does not change in a loop leaves the loop."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from localgrad._jaxpr.again import bind, is_literal, variables
 from localgrad._jaxpr.primitives import is_wiring
-from localgrad._jaxpr.program import Equation, flatten
-from localgrad._jaxpr.pull import Pulls
 
 
 def hoisted(f: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
@@ -18,49 +17,50 @@ def hoisted(f: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
     does not need is dropped.
     """
     closed, shape = jax.make_jaxpr(f, return_shape=True)(state)
-    program, pulls = flatten(closed), Pulls()
-    varies = set(program.inputs)
-    repeated = []
-    for equation in program.equations:
-        if not varies.isdisjoint(equation.slots):
-            varies.update(equation.outputs)
-            repeated.append(equation)
-        elif not equation.slots or (is_wiring(equation.eqn) and _enlarges(equation)):
-            repeated.append(equation)
-    inside = _needed(repeated, program.outputs)
-    made = {slot for equation in inside for slot in equation.outputs} | set(program.inputs)
-    read = {slot for equation in inside for slot in equation.slots} | set(program.outputs)
-    before = _needed(program.equations, read - made)
+    jaxpr = closed.jaxpr
+    varies, repeated, before = set(jaxpr.invars), [], []
+    for eqn in jaxpr.eqns:
+        read = variables(eqn.invars)
+        if not varies.isdisjoint(read):
+            varies.update(eqn.outvars)
+            repeated.append(eqn)
+        elif not read or (is_wiring(eqn) and _enlarges(eqn)):
+            repeated.append(eqn)
+        before.append(eqn)
+    repeated = _needed(repeated, jaxpr.outvars)
+    inside = {var for eqn in repeated for var in eqn.outvars} | set(jaxpr.invars)
+    read = {v for eqn in repeated for v in variables(eqn.invars)} | {*variables(jaxpr.outvars)}
+    fixed = read - inside
 
-    def run(equations: list[Equation], values: dict[int, Any]) -> dict[int, Any]:
-        for equation in equations:
-            with equation.context():
-                outputs = pulls.run(equation, values)
-            values.update(zip(equation.outputs, outputs, strict=True))
+    def run(eqns: list[Any], values: dict[Any, Any]) -> dict[Any, Any]:
+        for eqn in eqns:
+            operands = [x.val if is_literal(x) else values[x] for x in eqn.invars]
+            values.update(zip(eqn.outvars, bind(eqn, operands), strict=True))
         return values
 
-    known = run(before, dict(program.constants))
-    known = {slot: known[slot] for slot in read - made}
+    constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+    known = run(_needed(before, fixed), constants)
+    known = {var: known[var] for var in fixed}
 
     def body(state: Any) -> Any:
-        inputs = zip(program.inputs, jax.tree.leaves(state), strict=True)
-        values = run(inside, known | dict(inputs))
-        return jax.tree.unflatten(jax.tree.structure(shape), [values[o] for o in program.outputs])
+        inputs = zip(jaxpr.invars, jax.tree.leaves(state), strict=True)
+        values = run(repeated, known | dict(inputs))
+        outputs = [x.val if is_literal(x) else values[x] for x in jaxpr.outvars]
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return body
 
 
-def _needed(equations: Iterable[Equation], slots: Iterable[int]) -> list[Equation]:
-    """Those of the equations that compute the slots, in order."""
-    wanted, found = set(slots), []
-    for equation in reversed(list(equations)):
-        if not wanted.isdisjoint(equation.outputs):
-            wanted.update(equation.slots)
-            found.append(equation)
+def _needed(eqns: list[Any], wanted: Any) -> list[Any]:
+    """Those of the equations that compute the variables, in order."""
+    wanted, found = {*variables(list(wanted))}, []
+    for eqn in reversed(eqns):
+        if not wanted.isdisjoint(eqn.outvars):
+            wanted.update(variables(eqn.invars))
+            found.append(eqn)
     return found[::-1]
 
 
-def _enlarges(equation: Equation) -> bool:
-    avals: list[Any] = [var.aval for var in equation.eqn.outvars]
-    operands: list[Any] = [var.aval for var in equation.eqn.invars]
-    return sum(a.size for a in avals) > sum(a.size for a in operands)
+def _enlarges(eqn: Any) -> bool:
+    outputs, operands = ([v.aval for v in side] for side in (eqn.outvars, eqn.invars))
+    return sum(a.size for a in outputs) > sum(a.size for a in operands)

@@ -3,17 +3,26 @@
 from functools import lru_cache
 from typing import Any
 
-from jax.extend.core import Literal
+import jax
+from jax import lax
+from jax.extend.core import JaxprEqn, Literal
+
+from localgrad._jaxpr.primitives import is_call
+
+DEVICE_PUT = lax.device_put_p if hasattr(lax, 'device_put_p') else None
 
 
-def known(jaxpr: Any) -> Any:
-    """The first program seen that is equal to this one, its constants aside.
+def known(closed: Any) -> Any:
+    """The first program seen that is equal to this one, its constants among its inputs.
 
     JAX keeps what it compiled by the identity of a program, and every trace of a user's function
     makes a new one. Programs are equal if their equations are, with their types, parameters,
     settings and source lines. Functions among the parameters (callbacks, derivatives) are compared
     as Python compares them.
     """
+    jaxpr = closed.jaxpr
+    inputs = [*jaxpr.constvars, *jaxpr.invars]
+    jaxpr = jaxpr.replace(constvars=[], invars=inputs, debug_info=None)
     try:
         return _first(Program(jaxpr))
     except TypeError:  # a parameter that has no hash
@@ -23,6 +32,29 @@ def known(jaxpr: Any) -> Any:
 @lru_cache(maxsize=512)
 def _first(program: "Program") -> Any:
     return program.jaxpr
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value has no numbers yet."""
+    return isinstance(value, jax.core.Tracer)
+
+
+@lru_cache(maxsize=4096)
+def holds_functions(jaxpr: Any) -> bool:
+    """Whether functions of Python, or a choice of devices, stand among the parameters.
+
+    Such a program is another one at every trace, or has to run where its arrays are. The inside of
+    a call is not looked at: JAX has traced it once, and keeps it.
+    """
+    return any(eqn.primitive is DEVICE_PUT or not _is_data(eqn) for eqn in jaxpr.eqns)
+
+
+def _is_data(eqn: JaxprEqn) -> bool:
+    leaves = jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
+    programs = [getattr(x, "jaxpr", x) for x in leaves if hasattr(x, "eqns")]
+    inside = () if is_call(eqn) else programs
+    rest = [x for x in leaves if not hasattr(x, "eqns")]
+    return not any(map(holds_functions, inside)) and not any(map(callable, rest))
 
 
 class Program:

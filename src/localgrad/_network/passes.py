@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from localgrad._jaxpr import bind, evaluate, is_branch, is_literal, is_loop, loop_layout, standing
+from localgrad._jaxpr import bind, evaluate, is_branch, is_literal, is_loop, is_mark, loop_layout, standing
 from localgrad._network.active import flags
 from localgrad._network.body import Body, Inside, Once, Point
 from localgrad._network.vertex import Tag, Vertex
@@ -32,7 +32,7 @@ def _unrolled(
         if isinstance(node, Inside) and any(b.has_vertices for b in node.bodies):
             with standing(eqn):
                 return _opened(node, eqn, operands, vertices[k], index)
-        outputs = list(bind(eqn, operands))
+        outputs = list(operands if _is_tagged(eqn) else bind(eqn, operands))
         if isinstance(node, Point):
             for j, vertex in zip(node.outputs, vertices[k], strict=True):
                 own = replace(vertex, index=index, lengths=()) if index else vertex
@@ -69,6 +69,11 @@ def _opened(
         return [*carry, *map(jnp.stack, zip(*rows, strict=True))]
     kinds = [var.aval for var in eqn.outvars[tails]]
     return [*carry, *(jnp.zeros(kind.shape, kind.dtype) for kind in kinds)]
+
+
+def _is_tagged(eqn: Any) -> bool:
+    """Whether the equation is the mark that an earlier pass made."""
+    return is_mark(eqn) and isinstance(eqn.params["name"], Tag)
 
 
 View = Callable[[int], Any]
@@ -113,12 +118,13 @@ def _views(
     for k, eqn in enumerate(jaxpr.eqns):
         node = body.nodes.get(k)
         if isinstance(node, Point):
-            ((level, count),) = places[k]
-            outputs = list(bind(eqn, at(eqn.invars, level)))
+            ((level, _),) = places[k]
+            operands = at(eqn.invars, level)
+            outputs = operands if _is_tagged(eqn) else list(bind(eqn, operands))
             made = list(map(_still, outputs))
             for j, vertex in zip(node.outputs, vertices[k], strict=True):
                 value = checkpoint_name(outputs[j], Tag.of(vertex))
-                made[j] = _delayed(value, vertex, level, count)
+                made[j] = _delayed(value, vertex, level, seen[k])
         elif isinstance(node, Inside) and any(b.has_vertices for b in node.bodies):
             with standing(eqn):
                 made = _views_inside(
@@ -138,25 +144,20 @@ def _views(
     return [_still(a.val) if is_literal(a) else known[a] for a in jaxpr.outvars]
 
 
-def _delayed(value: Any, vertex: Vertex, level: int, count: int) -> View:
-    """A vertex and its chain of relays."""
-    if not count:
-        return _still(value)
-    relay = Tag.of(
-        replace(vertex, name=f"{vertex.name}.relays", lengths=(count,), is_relay=True)
-    )
+def _delayed(value: Any, vertex: Vertex, level: int, seen: set[int]) -> View:
+    """A vertex and its chain of relays, in pieces that end where somebody reads."""
+    held, length, views = value, 1, {}
+    gaps = sorted({level - seer for seer in seen if 0 <= seer < level - 1})
+    for part, gap in enumerate(gaps, 1):
+        name = f"{vertex.name}.relays" + (f".{part}" if part > 1 else "")
+        relay = replace(vertex, name=name, lengths=(gap - length,), is_relay=True)
 
-    def hand_on(held: Any, _: None) -> tuple[Any, Any]:
-        held = checkpoint_name(held, relay)
-        return held, held
+        def hand_on(held: Any, _: None, relay: Vertex = relay) -> tuple[Any, None]:
+            return checkpoint_name(held, Tag.of(relay)), None
 
-    _, chain = lax.scan(hand_on, value, None, count)
-
-    def view(seer: int) -> Any:
-        gap = level - seer
-        return value if gap <= 1 or seer < 0 else lax.index_in_dim(chain, gap - 2, keepdims=False)
-
-    return view
+        held, _ = lax.scan(hand_on, held, None, gap - length)
+        length, views[level - gap] = gap, held
+    return lambda seer: views.get(seer, value)
 
 
 def _views_inside(
@@ -203,6 +204,7 @@ def _sight(
         eqn, node = body.jaxpr.eqns[k], body.nodes.get(k)
         outputs = [seen.get(var, set()) for var in eqn.outvars]
         if isinstance(node, Point):
+            found[k] = set().union(*outputs)
             see(eqn.invars, [{places[k][0][0]}] * len(eqn.invars))
         elif isinstance(node, Inside) and any(b.has_vertices for b in node.bodies):
             inside: list[dict[int, Any]] = [{} for _ in node.bodies]

@@ -15,7 +15,7 @@ Answer = Callable[[Any], Any]
 
 
 def tapped(
-    jaxpr: Any, consts: Sequence[Any], inputs: Flags, answer: Answer, vertices: str
+    jaxpr: Any, inputs: Flags, answer: Answer, vertices: str
 ) -> Callable[..., list[Any]]:
     """The program as a function of its inputs, its vertices tapped and its root not.
 
@@ -24,7 +24,6 @@ def tapped(
 
     Args:
         jaxpr: The program; its first output is the root.
-        consts: Its constants.
         inputs: Which of its inputs are leaves.
         answer: What a vertex does; it has a hash, for programs are tapped once.
         vertices: ``"elementary"`` or ``"marked"``.
@@ -32,7 +31,7 @@ def tapped(
     visit = _visit(jaxpr, inputs, answer, vertices, jaxpr.outvars[0])
 
     def run(*values: Any) -> list[Any]:
-        return evaluate(jaxpr, consts, values, visit)
+        return evaluate(jaxpr, (), values, visit)
 
     return run
 

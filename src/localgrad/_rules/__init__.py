@@ -5,7 +5,6 @@ from localgrad._rules.fazil import FaZIL, TokenPhi, ValuePhi
 from localgrad._rules.fixed import FixedPrediction
 from localgrad._rules.inference import InferenceLearning
 from localgrad._rules.relaxation import ActivationRelaxation
-from localgrad._rules.rule import Rule, learning_rule
 from localgrad._rules.zil import ZIL
 
 __all__ = [
@@ -15,8 +14,6 @@ __all__ = [
     "FaZIL",
     "FixedPrediction",
     "InferenceLearning",
-    "Rule",
     "TokenPhi",
     "ValuePhi",
-    "learning_rule",
 ]

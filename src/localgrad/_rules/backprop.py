@@ -1,14 +1,12 @@
 """Backpropagation: the oracle."""
 
-from dataclasses import dataclass
 from typing import ClassVar, final
 
-from localgrad._engine import Oracle
-from localgrad._rules.rule import Rule
+from localgrad._protocol import Rule, learning_rule
 
 
 @final
-@dataclass(frozen=True)
+@learning_rule
 class Backprop(Rule):
     """Backpropagation as JAX computes it, to compare the other rules with.
 
@@ -24,4 +22,4 @@ class Backprop(Rule):
     """
 
     name: ClassVar[str] = "backprop"
-    engine: ClassVar[Oracle] = Oracle()
+    engine: ClassVar[str] = "oracle"

@@ -3,16 +3,20 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 
-from localgrad._engine import Autonomous, Loop, Synchronous
-from localgrad._rules.rule import (
-    Real,
+from localgrad._protocol import (
+    Inbox,
+    Loop,
+    Phase,
     Rule,
+    change,
     check_choice,
     check_count,
-    check_positive,
+    check_nudge,
     learning_rule,
+    real,
 )
 
 Settle = Literal["forward", "relaxation"]
@@ -23,16 +27,14 @@ class Neuron(NamedTuple):
 
     Attributes:
         value, error, prediction: As in inference learning.
-        seen: The value until the unit fired: what the synapses to the children learn from.
         phi: Where its synapses are plastic now.
-        fired: Where they have been.
+        fired: Where they have been, until the feedback falls silent again.
         memory: What phi remembers.
     """
 
     value: Any
     error: Any
     prediction: Any
-    seen: Any
     phi: Any
     fired: Any
     memory: Any
@@ -53,7 +55,9 @@ class TokenPhi:
         >>> rule = lg.FaZIL(phi=lg.TokenPhi())
     """
 
-    def initial(self, value: Any) -> Any:
+    threshold: ClassVar[float] = 0.0
+
+    def init(self, mu: Any) -> Any:
         """Nothing to remember."""
         return ()
 
@@ -86,9 +90,9 @@ class ValuePhi:
     quiet: int = 1
     threshold: float = 0.0
 
-    def initial(self, value: Any) -> Any:
+    def init(self, mu: Any) -> Any:
         """For how many steps the error of each unit has been silent."""
-        return jnp.zeros(value.shape, jnp.int32)
+        return jnp.zeros(mu.shape, jnp.int32)
 
     def __call__(self, memory: Any, error: Any, moved: Any, pulse: Any) -> tuple[Any, Any]:
         """Where to be plastic, and the next memory."""
@@ -139,71 +143,68 @@ class FaZIL(Rule):
     """
 
     name: ClassVar[str] = "fa-zil"
-    engine: ClassVar[Synchronous] = Synchronous(Autonomous)
+    asks: ClassVar[tuple[str, ...]] = ("pulse", "moved", "relay")
     levelled: ClassVar[bool] = True
-    tolerance: ClassVar[float] = 0.0
-    derivatives: ClassVar[str] = "everywhere"
 
     phi: TokenPhi | ValuePhi = TokenPhi()
     settle: Settle = "forward"
     wait_before: int = 2
     wait_after: int = 0
-    nudge: Real = 1.0
+    nudge: float | jax.Array = real(1.0)
     loop: Loop = Loop()
 
     def __post_init__(self) -> None:
         check_count(self, "wait_before", "wait_after", least=0)
         check_choice(self, settle=Settle)
-        check_positive(self, "nudge")
+        check_nudge(self)
         if isinstance(self.phi, ValuePhi):
             check_count(self.phi, "quiet")
             check_count(self, "wait_before", least=self.phi.quiet)
 
-    def first(self, stored: Any) -> Any:
-        """The value when the input is presented: that of a forward sweep, or 0."""
-        return stored if self.settle == "forward" else jnp.zeros_like(stored)
-
-    def initial(self, value: Any, prediction: Any) -> Neuron:
-        """``e = mu - x``, exactly 0 after a forward sweep; nothing has fired."""
-        no = jnp.zeros(value.shape, bool)
-        error = prediction - value
-        if self.settle == "forward":  # also where both are infinite
-            error, prediction = jnp.zeros_like(value), value
-        return Neuron(value, error, prediction, value, no, no, self.phi.initial(value))
-
-    def value(self, state: Neuron, stored: Any) -> Any:
-        """The live value."""
-        return state.value
-
-    def error(self, state: Neuron, prediction: Any) -> Any:
-        """``e + (mu_t - mu_{t-1})``, held where the unit has fired."""
-        moved = prediction != state.prediction  # inf - inf would be no number
-        change = jnp.where(moved, prediction - state.prediction, 0)
-        return jnp.where(state.fired, state.error, state.error + change)
-
-    def learned(self, state: Neuron, stored: Any) -> Any:
-        """The value until the unit fired: behind the wave it may overflow, and nobody reads it."""
-        return state.seen
-
-    def plasticity(self, state: Neuron, error: Any) -> Any:
-        """``phi * e``, what the synapses onto the vertex read at every step."""
-        return jnp.where(state.phi, error, 0)
-
-    def update(
-        self, state: Neuron, prediction: Any, error: Any, feedback: Any, pulse: Any
-    ) -> Neuron:
-        """``x + e - fb``, and so ``e = fb``; held where the unit has fired."""
-        moved = prediction != state.prediction
-        phi, memory = self.phi(state.memory, feedback, moved, pulse)
-        value = jnp.where(state.fired, state.value, state.value + error - feedback)
-        phi = phi & ~state.fired
-        fired = state.fired | phi
-        return Neuron(
-            value=value,
-            error=jnp.where(state.fired, state.error, feedback),
-            prediction=prediction,
-            seen=jnp.where(fired, state.seen, value),
-            phi=phi,
-            fired=fired,
-            memory=memory,
+    def phases(self, depth: int) -> tuple[Phase, ...]:
+        """The input alone, then the target, until the wave has passed the lowest synapse."""
+        return (
+            Phase(self.wait_before, nudge=0.0, read=0.0, every=True),
+            Phase(depth + self.wait_after, self.nudge, 1 / self.nudge, every=True),
         )
+
+    def init(self, mu: Any) -> Neuron:
+        """The values of a forward sweep, or silence; nothing has fired."""
+        value = mu if self.settle == "forward" else jnp.zeros_like(mu)
+        no, memory = jnp.zeros(mu.shape, bool), self.phi.init(mu)
+        return Neuron(value, jnp.zeros_like(mu), value, no, no, memory)
+
+    def value(self, s: Neuron, mu: Any) -> Any:
+        """The live value."""
+        return s.value
+
+    def error(self, s: Neuron, mu: Any) -> Any:
+        """``mu - x``, carried as ``e + (mu_t - mu_{t-1})``; held after the unit has fired."""
+        held = s.fired & ~s.phi
+        return s.error + jnp.where(held, 0, change(mu, s.prediction))
+
+    def plastic(self, s: Neuron | None, inbox: Inbox) -> Any:
+        """Where phi is; the loss at the onset of the target."""
+        return inbox.pulse if s is None else s.phi
+
+    def pulse(self, s: Neuron) -> Any:
+        """A vertex emits one while it is plastic."""
+        return s.phi
+
+    def step(self, s: Neuron, inbox: Inbox) -> Neuron:
+        """``x + e - fb``, and so ``e = fb``; held once the unit has fired.
+
+        When its feedback falls silent again, for the target is gone, a unit is released: it takes
+        up its prediction, and is as it was before the trial. A relay hands on the value of its
+        parent and the error of its child, each one step later.
+        """
+        mu, e, fb = inbox.mu, inbox.error, inbox.feedback
+        if inbox.relay:
+            return Neuron(mu, fb, mu, inbox.pulse & jnp.ones_like(s.phi), ~jnp.isnan(mu) | True, s.memory)
+        moved = jnp.abs(change(mu, s.prediction)) > self.phi.threshold
+        phi, memory = self.phi(s.memory, fb, moved & inbox.moved, inbox.pulse)
+        phi = phi & ~s.fired
+        released = s.fired & ~s.phi & (jnp.abs(fb) <= self.phi.threshold)
+        value = jnp.where(released, mu, jnp.where(s.fired, s.value, s.value + e - fb))
+        error = jnp.where(released, 0, jnp.where(s.fired, e, fb))
+        return Neuron(value, error, mu, phi, (s.fired | phi) & ~released, memory)

@@ -2,10 +2,10 @@
 
 from typing import Any, ClassVar, final
 
+import jax
 import jax.numpy as jnp
 
-from localgrad._engine import Loop, Synchronous
-from localgrad._rules.rule import Derivatives, Real, Rule, check_relaxing, learning_rule
+from localgrad._protocol import Derivatives, Inbox, Loop, Rule, check_relaxing, learning_rule, real
 
 
 @final
@@ -24,7 +24,7 @@ class FixedPrediction(Rule):
     Attributes:
         steps: Number of steps, at least 1. Static.
         rate: ``gamma``, between 0 and 2.
-        nudge: ``beta``, the error of the loss; greater than 0. Without effect up to rounding.
+        nudge: ``beta``, the error of the loss; of either sign. Without effect up to rounding.
         tolerance: Stop when ``max |fb - e| / max |fb|`` is no larger than this; 0 takes all steps,
             and can be differentiated in reverse. Static.
         derivatives: Where the derivatives of activation units are used: ``"everywhere"``,
@@ -48,11 +48,10 @@ class FixedPrediction(Rule):
     """
 
     name: ClassVar[str] = "fixed-prediction"
-    engine: ClassVar[Synchronous] = Synchronous()
 
     steps: int = 100
-    rate: Real = 0.2
-    nudge: Real = 1.0
+    rate: float | jax.Array = real(0.2)
+    nudge: float | jax.Array = real(1.0)
     tolerance: float = 0.0
     derivatives: Derivatives = "everywhere"
     levelled: bool = False
@@ -61,22 +60,18 @@ class FixedPrediction(Rule):
     def __post_init__(self) -> None:
         check_relaxing(self)
 
-    def initial(self, value: Any) -> Any:
+    def init(self, mu: Any) -> Any:
         """``e = 0``; the error is the whole state."""
-        return jnp.zeros_like(value)
+        return jnp.zeros_like(mu)
 
-    def value(self, state: Any, stored: Any) -> Any:
+    def value(self, s: Any, mu: Any) -> Any:
         """The value of the forward pass."""
-        return stored
+        return mu
 
-    def error(self, state: Any, prediction: Any) -> Any:
+    def error(self, s: Any, mu: Any) -> Any:
         """``e``."""
-        return state
+        return s
 
-    def update(self, state: Any, prediction: Any, error: Any, feedback: Any) -> Any:
+    def step(self, s: Any, inbox: Inbox) -> Any:
         """``(1 - rate) e + rate fb``."""
-        return (1 - self.rate) * error + self.rate * feedback
-
-    def learned(self, state: Any, stored: Any) -> Any:
-        """The value of the forward pass."""
-        return stored
+        return (1 - self.rate) * s + self.rate * inbox.feedback

@@ -2,10 +2,19 @@
 
 from typing import Any, ClassVar, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 
-from localgrad._engine import Loop, Synchronous
-from localgrad._rules.rule import Derivatives, Real, Rule, check_relaxing, learning_rule
+from localgrad._protocol import (
+    Derivatives,
+    Inbox,
+    Loop,
+    Rule,
+    change,
+    check_relaxing,
+    learning_rule,
+    real,
+)
 
 
 class Neuron(NamedTuple):
@@ -43,9 +52,9 @@ class InferenceLearning(Rule):
     Attributes:
         steps: Number of inference steps, at least 1; the longest path to the loss at least, or
             some parameters receive nothing. Static.
-        rate: ``gamma``, in steps of time; greater than 0. Too large a rate diverges (the limit is
+        rate: ``gamma``, in steps of time; between 0 and 2. Too large a rate diverges (the limit is
             2 over the largest curvature of the energy); `compare` and `record` tell.
-        nudge: ``beta``, the error of the loss; greater than 0.
+        nudge: ``beta``, the error of the loss; of either sign.
         tolerance: Stop when ``max |fb - e| / max |fb|`` is no larger than this; 0 takes all steps,
             and can be differentiated in reverse. Static.
         derivatives: Where the derivatives of activation units are used: ``"everywhere"``,
@@ -69,12 +78,10 @@ class InferenceLearning(Rule):
     """
 
     name: ClassVar[str] = "il"
-    engine: ClassVar[Synchronous] = Synchronous()
-    levelled: ClassVar[bool] = False
 
     steps: int = 64
-    rate: Real = 0.1
-    nudge: Real = 1.0
+    rate: float | jax.Array = real(0.1)
+    nudge: float | jax.Array = real(1.0)
     tolerance: float = 0.0
     derivatives: Derivatives = "everywhere"
     loop: Loop = Loop()
@@ -82,23 +89,19 @@ class InferenceLearning(Rule):
     def __post_init__(self) -> None:
         check_relaxing(self)
 
-    def initial(self, value: Any) -> Neuron:
+    def init(self, mu: Any) -> Neuron:
         """``x = mu``, ``e = 0``."""
-        return Neuron(value, jnp.zeros_like(value), value)
+        return Neuron(mu, jnp.zeros_like(mu), mu)
 
-    def value(self, state: Neuron, stored: Any) -> Any:
+    def value(self, s: Neuron, mu: Any) -> Any:
         """The live value."""
-        return state.value
+        return s.value
 
-    def error(self, state: Neuron, prediction: Any) -> Any:
+    def error(self, s: Neuron, mu: Any) -> Any:
         """``e + (mu_t - mu_{t-1})``."""
-        return state.error + (prediction - state.prediction)
+        return s.error + change(mu, s.prediction)
 
-    def update(self, state: Neuron, prediction: Any, error: Any, feedback: Any) -> Neuron:
+    def step(self, s: Neuron, inbox: Inbox) -> Neuron:
         """``x + rate (e - fb)``, and the error that this leaves."""
-        value = state.value + self.rate * (error - feedback)
-        return Neuron(value, (1 - self.rate) * error + self.rate * feedback, prediction)
-
-    def learned(self, state: Neuron, stored: Any) -> Any:
-        """The live value."""
-        return state.value
+        e, fb = inbox.error, inbox.feedback
+        return Neuron(s.value + self.rate * (e - fb), (1 - self.rate) * e + self.rate * fb, inbox.mu)

@@ -2,24 +2,24 @@
 
 from typing import Any, ClassVar, Literal, final
 
+import jax
 import jax.numpy as jnp
 
-from localgrad._engine import Engine, Loop, Sweeping, Synchronous
-from localgrad._rules.rule import (
+from localgrad._protocol import (
     Derivatives,
-    Real,
+    Inbox,
+    Loop,
     Rule,
     check,
     check_choice,
     check_relaxing,
     learning_rule,
+    real,
 )
 
 Start = Literal["zero", "activity"]
 Schedule = Literal["together", "top-down"]
 Unfrozen = Literal["nowhere", "relaxation", "parameters", "both"]
-
-TOGETHER, TOP_DOWN = Synchronous(), Synchronous(Sweeping)
 
 
 @final
@@ -82,13 +82,13 @@ class ActivationRelaxation(Rule):
     name: ClassVar[str] = "ar"
 
     steps: int = 100
-    rate: Real = 0.1
+    rate: float | jax.Array = real(0.1)
     start: Start = "zero"
     schedule: Schedule = "together"
     derivatives: Derivatives = "everywhere"
     unfrozen: Unfrozen = "nowhere"
     levelled: bool = False
-    nudge: Real = 1.0
+    nudge: float | jax.Array = real(1.0)
     tolerance: float = 0.0
     loop: Loop = Loop()
 
@@ -100,29 +100,34 @@ class ActivationRelaxation(Rule):
         check(self, "schedule", not in_sweeps, do)
 
     @property
-    def engine(self) -> Engine:  # type: ignore[override]
-        """All vertices at once, or in sweeps."""
-        return TOGETHER if self.schedule == "together" else TOP_DOWN
+    def sweeps(self) -> bool:
+        """Whether each unit sees those above already moved."""
+        return self.schedule == "top-down"
 
-    def initial(self, value: Any) -> Any:
+    @property
+    def clamped(self) -> bool:  # type: ignore[override]
+        """The output's error is computed once, from the forward pass."""
+        return self._uses("relaxation")
+
+    def init(self, mu: Any) -> Any:
         """``a = 0``, or the activity; the one unit is the whole state."""
-        return value if self.start == "activity" else jnp.zeros_like(value)
+        return mu if self.start == "activity" else jnp.zeros_like(mu)
 
-    def value(self, state: Any, stored: Any) -> Any:
+    def value(self, s: Any, mu: Any) -> Any:
         """Where the Jacobians are taken."""
-        return state if self._uses("relaxation") else stored
+        return s if self._uses("relaxation") else mu
 
-    def error(self, state: Any, prediction: Any) -> Any:
+    def error(self, s: Any, mu: Any) -> Any:
         """``a``."""
-        return state
+        return s
 
-    def update(self, state: Any, prediction: Any, error: Any, feedback: Any) -> Any:
+    def step(self, s: Any, inbox: Inbox) -> Any:
         """``(1 - rate) a + rate fb``: the other form, ``a - rate (a - fb)``, rounds badly."""
-        return (1 - self.rate) * error + self.rate * feedback
+        return (1 - self.rate) * s + self.rate * inbox.feedback
 
-    def learned(self, state: Any, stored: Any) -> Any:
+    def learned(self, s: Any, mu: Any) -> Any:
         """What the parameters see of their parents."""
-        return state if self._uses("parameters") else stored
+        return s if self._uses("parameters") else mu
 
     def _uses(self, where: str) -> bool:
         """Whether the current activity stands for the stored one there."""

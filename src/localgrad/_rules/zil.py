@@ -2,12 +2,20 @@
 
 from typing import Any, ClassVar, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 
-from localgrad._engine import Clocked, Engine, Events, Loop, Synchronous
-from localgrad._rules.rule import Real, Rule, check, check_positive, learning_rule
-
-EVENTS, CLOCK = Events(), Synchronous(Clocked)
+from localgrad._protocol import (
+    Inbox,
+    Loop,
+    Phase,
+    Rule,
+    change,
+    check,
+    check_rate,
+    learning_rule,
+    real,
+)
 
 
 class Neuron(NamedTuple):
@@ -68,25 +76,23 @@ class ZIL(Rule):
     """
 
     name: ClassVar[str] = "zil"
-    nudge: ClassVar[float] = 1.0
-    tolerance: ClassVar[float] = 0.0
-    derivatives: ClassVar[str] = "everywhere"
+    asks: ClassVar[tuple[str, ...]] = ("level", "time")
 
     clock: bool = False
-    rate: Real = 1.0
+    rate: float | jax.Array = real(1.0)
     levelled: bool = True
     loop: Loop = Loop()
 
     def __post_init__(self) -> None:
-        check_positive(self, "rate")
+        check_rate(self)
         if isinstance(self.rate, int | float):
             self._check_rate()
 
     @property
-    def engine(self) -> Engine:  # type: ignore[override]
-        """Events, or the synchronous engine with a clock."""
+    def engine(self) -> str:  # type: ignore[override]
+        """Events, or steps by the clock."""
         self._check_rate()
-        return CLOCK if self.clock else EVENTS
+        return "steps" if self.clock else "events"
 
     def _check_rate(self) -> None:
         is_one = isinstance(self.rate, int | float) and self.rate == 1
@@ -103,36 +109,42 @@ class ZIL(Rule):
         """
         return feedback
 
-    def initial(self, value: Any) -> Neuron:
-        """C1: ``x = mu``, ``e = 0``."""
-        return Neuron(value, jnp.zeros_like(value), value)
+    def phases(self, depth: int) -> tuple[Phase, ...]:
+        """One, of as many steps as there are levels.
 
-    def value(self, state: Neuron, stored: Any) -> Any:
-        """The live value."""
-        return state.value
-
-    def error(self, state: Neuron, prediction: Any, level: Any, time: Any) -> Any:
-        """``e``, and before the wave also what a change of the prediction adds to it."""
-        if self.levelled:  # nothing has moved ahead of the wave: a difference would be rounding
-            return state.error
-        change = prediction - state.prediction
-        return jnp.where(time < level, state.error + change, state.error)
-
-    def update(
-        self, state: Neuron, prediction: Any, error: Any, feedback: Any, level: Any, time: Any
-    ) -> Neuron:
-        """Inference learning's step until ``t = l``; behind the wave all is held.
-
-        Nobody reads what happens behind the wave, but at ``gamma = 1`` it would overflow. The error
-        that is held is the one that C2 reads.
+        Levelled, the error of every vertex is still there at its end, and so are the values that
+        its synapses saw: nothing has to be read before.
         """
-        waits = time < level
-        value = state.value + self.rate * (error - feedback)
-        error = (1 - self.rate) * error + self.rate * feedback
-        return Neuron(
-            jnp.where(waits, value, state.value), jnp.where(waits, error, state.error), prediction
-        )
+        return (Phase(depth, every=not self.levelled),)
 
-    def learned(self, state: Neuron, stored: Any) -> Any:
-        """At ``t = l`` the parents have not moved: theirs are the values of the forward pass."""
-        return stored
+    def init(self, mu: Any) -> Neuron:
+        """C1: ``x = mu``, ``e = 0``."""
+        return Neuron(mu, jnp.zeros_like(mu), mu)
+
+    def value(self, s: Neuron, mu: Any) -> Any:
+        """The live value."""
+        return s.value
+
+    def learned(self, s: Neuron, mu: Any) -> Any:
+        """At ``t = l`` the parents have not moved, if levelled: they hold the values of then."""
+        return mu if self.levelled else s.value
+
+    def error(self, s: Neuron, mu: Any) -> Any:
+        """``mu - x``. Levelled, nothing moves ahead of the wave: a difference would be rounding."""
+        return s.error if self.levelled else s.error + change(mu, s.prediction)
+
+    def plastic(self, s: Neuron | None, inbox: Inbox) -> Any:
+        """C2: at ``t = l``."""
+        return inbox.time == inbox.level
+
+    def step(self, s: Neuron, inbox: Inbox) -> Neuron:
+        """Inference learning's step; levelled, all is held behind the wave.
+
+        Nobody reads what happens behind the wave, but at ``gamma = 1`` it would overflow.
+        """
+        e, fb = inbox.error, inbox.feedback
+        x, e = s.value + self.rate * (e - fb), (1 - self.rate) * e + self.rate * fb
+        if not self.levelled:
+            return Neuron(x, e, inbox.mu)
+        waits = inbox.time < inbox.level
+        return Neuron(jnp.where(waits, x, s.value), jnp.where(waits, e, s.error), inbox.mu)

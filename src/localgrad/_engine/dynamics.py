@@ -1,0 +1,310 @@
+"""A rule on a network: all vertices at once, step after step."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from localgrad._network import NUMBERS, Network, Numbers, State, added, cut, each
+from localgrad._protocol import Inbox, Phase, Rule
+
+
+class Forward(NamedTuple):
+    """What the forward pass leaves: it never changes during a trial."""
+
+    loss: Any
+    aux: list[Any]
+    stored: State
+    kept: State
+    top: State | None
+
+
+class Moment(NamedTuple):
+    """What is in the network at one time.
+
+    Attributes:
+        neurons: The states of all vertices.
+        time: The steps since the forward pass.
+        nudge: The error of the loss in the step before; the target appears when it leaves 0.
+        moved: Of each copy of a vertex, whether its value changed in the last step; None if the
+            rule does not ask.
+        mu: The predictions of the step before, where the rule asks whether a parent has moved.
+    """
+
+    neurons: State
+    time: Any
+    nudge: Any
+    moved: State | None
+    mu: State | None
+
+
+class Signals(NamedTuple):
+    """What passes between the vertices at one step, one entry per vertex each."""
+
+    predictions: State
+    errors: State
+    feedback: State
+
+
+class Dynamics:
+    """A rule on a network; pure functions of what they are given.
+
+    Attributes:
+        rule, network: As given; the network is levelled if the rule asks for it.
+        messages: What is put before the leaves and after them when messages are sent, and when
+            synapses learn: `(constants, rest)` each.
+    """
+
+    def __init__(self, rule: Rule, network: Network, messages: Any, synapses: Any) -> None:
+        self.rule = rule
+        self.network = network.levelled if rule.levelled else network
+        self._messages, self._synapses = messages, synapses
+        self._vertices = self.network.vertices
+        self._levels = self._asked("level", lambda: self.network.levels)
+
+    def forward(self, leaves: Sequence[Any]) -> Forward:
+        """The forward pass."""
+        inputs = self._inputs(self._messages, leaves)
+        (loss, *aux), stored, kept = self.network.forward(inputs)
+        forward = Forward(loss, aux, stored, kept, None)
+        if self.rule.clamped or "top" in self.rule.asks:
+            _, pull = self._pulled(leaves, forward, stored, NUMBERS)
+            silent = jax.tree.map(jnp.zeros_like, stored)
+            (top,) = pull((jnp.ones_like(loss), silent))
+            forward = forward._replace(top=top)
+        return forward
+
+    def begin(self, forward: Forward) -> Moment:
+        """The state after the forward pass."""
+        neurons = self.each(self.rule.init, forward.stored)
+        moved = mu = None
+        if "moved" in self.rule.asks:
+            moved = self.each_copy(lambda shape, _: jnp.ones(shape, bool), forward.stored)
+            mu = forward.stored
+        return Moment(neurons, jnp.int32(0), jnp.zeros_like(forward.loss), moved, mu)
+
+    def step(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> Moment:
+        """All vertices, once, from one snapshot."""
+        nudge = jnp.asarray(nudge, forward.loss.dtype)
+        if self.rule.sweeps:
+            return now._replace(
+                neurons=self._swept(leaves, forward, now, nudge), time=now.time + 1, nudge=nudge
+            )
+        (mu, errors, feedback), told = self._told(leaves, forward, now, nudge)
+        inboxes = self.each(self._inbox(now), mu, errors, feedback, forward.stored, *told)
+        neurons = self.each(self._stepped, now.neurons, inboxes)
+        moved = None
+        if now.moved is not None:
+            value = self.rule.value
+            before = self.each(value, now.neurons, forward.stored)
+            after = self.each(value, neurons, forward.stored)
+            moved = self.each_copy(lambda shape, a, b: over(a != b, shape), before, after)
+            # A value that is handed on for the first time is new to the children.
+        kept = mu if now.mu is not None else None
+        return Moment(neurons, now.time + 1, nudge, moved, kept)
+
+    def signals(
+        self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any
+    ) -> Signals:
+        """Predictions, errors and feedback that follow from a state."""
+        return self._told(leaves, forward, now, jnp.asarray(nudge, forward.loss.dtype))[0]
+
+    def read(
+        self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any, every: bool
+    ) -> list[Any]:
+        """The feedback of the leaves: of all vertices, or `every` time of those plastic now."""
+        rule = self.rule
+        nudge = jnp.asarray(nudge, forward.loss.dtype)
+        values = self.each(rule.learned, now.neurons, forward.stored)
+
+        def predict(*leaves: Any) -> Any:
+            return self._predict(self._synapses, leaves, forward, values, NUMBERS)
+
+        (_, mu), pull = jax.vjp(predict, *leaves)
+        mu = self._still(forward, now, mu)
+        errors = self.each(rule.error, now.neurons, mu)
+        root = nudge
+        if every:
+            onset = (nudge != 0) & (now.nudge == 0)
+            told = self._asides(forward, now, onset)
+            silent = self.each(jnp.zeros_like, errors)
+            inboxes = self.each(self._inbox(now), mu, errors, silent, forward.stored, *told)
+            plastic = self.each(rule.plastic, now.neurons, inboxes)
+            errors = self.each(_masked, plastic, errors)
+            top = Inbox(None, nudge, None, None, level=0, time=now.time, pulse=onset, relay=False)
+            root = _masked(rule.plastic(None, top), nudge)
+        return list(pull((root, errors)))
+
+    def plastic(self, forward: Forward, now: Moment, nudge: Any) -> State:
+        """Of each copy of a vertex, whether its synapses learn now."""
+        onset = (jnp.asarray(nudge) != 0) & (now.nudge == 0)
+        told = self._asides(forward, now, onset)
+        silent = self.each(jnp.zeros_like, forward.stored)
+        inboxes = self.each(self._inbox(now), silent, silent, silent, forward.stored, *told)
+        plastic = self.each(self.rule.plastic, now.neurons, inboxes)
+        return self.each_copy(lambda shape, flag: over(jnp.asarray(flag), shape), plastic)
+
+    def residual(self, signals: Signals) -> Any:
+        """How far from rest the network is: ``max |fb - e| / max |fb|`` over all vertices."""
+        distance = self.each(lambda e, fb: most(fb - e), signals.errors, signals.feedback)
+        size = largest(self.each(most, signals.feedback))
+        return jnp.where(size > 0, largest(distance) / jnp.where(size > 0, size, 1), 0)
+
+    def each(self, f: Callable[..., Any], *states: Any) -> State:
+        """A function of each vertex's own entries."""
+        return each(f, self._vertices, *states)
+
+    def each_copy(self, f: Callable[..., Any], *states: Any) -> State:
+        """The same, told the shape of the vertex's copies: one axis for each scan around it."""
+        return jax.tree.map(lambda v, *s: f(v.lengths, *s), self._vertices, *states)
+
+    def _asked(self, name: str, answer: Callable[[], Any]) -> Any:
+        return answer() if name in self.rule.asks else None
+
+    def _inputs(self, around: Any, leaves: Sequence[Any]) -> list[Any]:
+        constants, rest = around
+        return [*constants, *leaves, *rest]
+
+    def _predict(
+        self, around: Any, leaves: Sequence[Any], forward: Forward, values: State, kind: Any
+    ) -> Any:
+        meet = added if self.rule.flows else cut
+        inputs = self._inputs(around, leaves)
+        return self.network.predict(inputs, values, forward.kept, meet, kind)
+
+    def _pulled(self, leaves: Sequence[Any], forward: Forward, values: State, kind: Any) -> Any:
+        return jax.vjp(lambda v: self._predict(self._messages, leaves, forward, v, kind), values)
+
+    def _swept(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> State:
+        """One sweep from the loss down, in which each vertex answers before its parents see it."""
+        inputs = self._inputs(self._messages, leaves)
+
+        def loss(neurons: State) -> Any:
+            return self.network.predict(inputs, neurons, forward.kept, partial(swept, self.rule))[0]
+
+        _, pull = jax.vjp(loss, now.neurons)
+        return pull(nudge)[0]
+
+    def _told(
+        self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any
+    ) -> tuple[Signals, list[State]]:
+        """What passes between the vertices, and what a rule asked for."""
+        looped = Numbers(self.rule.loop.rewrites)
+        values = self.each(self.rule.value, now.neurons, forward.stored)
+        (_, mu), pull = self._pulled(leaves, forward, values, looped)
+        mu = self._still(forward, now, mu)
+        errors = self.each(self.rule.error, now.neurons, mu)
+        seed = jnp.zeros_like(nudge) if self.rule.clamped else nudge
+        (feedback,) = pull((seed, errors))
+        if self.rule.clamped:
+            feedback = jax.tree.map(lambda fb, top: fb + (nudge * top).astype(fb.dtype), feedback, forward.top)
+        onset = (nudge != 0) & (now.nudge == 0)
+        return Signals(mu, errors, feedback), self._asides(forward, now, onset)
+
+    def _still(self, forward: Forward, now: Moment, mu: State) -> State:
+        """A vertex whose parents have not moved keeps its prediction to the last bit.
+
+        The compiler may round it differently each time.
+        """
+        if now.moved is None:
+            return mu
+        raised = self.each(lambda flag: flag.astype(jnp.float32), now.moved)
+        _, moved = self.network.joined(raised, forward.kept)
+        return self.each(lambda m, new, old: jnp.where(fitted(m > 0, new), new, old), moved, mu, now.mu)
+
+    def _asides(self, forward: Forward, now: Moment, onset: Any) -> list[State]:
+        """What the rule asked for, each as a state, in the order of its asking."""
+        return [self._aside(ask, forward, now, onset) for ask in self.rule.asks if ask != "time"]
+
+    def _aside(self, ask: str, forward: Forward, now: Moment, onset: Any) -> State:
+        if ask == "level":
+            return self.each(fitted, self._levels, forward.stored)
+        if ask == "relay":
+            return jax.tree.map(lambda v: np.bool_(v.is_relay), self._vertices)
+        if ask == "moved":
+            raised = self.each(lambda flag: flag.astype(jnp.float32), now.moved)
+            _, found = self.network.joined(raised, forward.kept)
+        elif ask == "pulse":
+            raised = self.each_copy(
+                lambda shape, s: over(self.rule.pulse(s), shape).astype(jnp.float32), now.neurons
+            )
+            _, pull = jax.vjp(lambda r: self.network.joined(r, forward.kept), raised)
+            (found,) = pull((onset.astype(jnp.float32), raised))
+        else:
+            return forward.top
+        return self.each(lambda flag, x: fitted(flag > 0, x), found, forward.stored)
+
+    def _inbox(self, now: Moment) -> Callable[..., Inbox]:
+        """An inbox of what every vertex sees, what was asked for, and the time if asked for."""
+        names = [ask for ask in self.rule.asks if ask != "time"]
+        time = {"time": now.time} if "time" in self.rule.asks else {}
+
+        def made(mu: Any, error: Any, feedback: Any, stored: Any, *told: Any) -> Inbox:
+            return Inbox(mu, error, feedback, stored, **time, **dict(zip(names, told, strict=True)))
+
+        return made
+
+    def _stepped(self, s: Any, inbox: Inbox) -> Any:
+        """A step whose results keep the types of the state, whatever the type of the rate."""
+        new = self.rule.step(s, inbox)
+        if jax.tree.structure(new) != jax.tree.structure(s):
+            raise TypeError(
+                f"{type(self.rule).__name__}.step returned {jax.tree.structure(new)} for a state "
+                f"that is {jax.tree.structure(s)}; return the state one step later."
+            )
+        return jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), new, s)
+
+
+def fitted(flag: Any, like: Any) -> Any:
+    """One number for each copy of a vertex, with axes that fit those of its values."""
+    return flag.reshape(flag.shape + (1,) * (jnp.ndim(like) - flag.ndim))
+
+
+def over(flags: Any, copies: tuple[int, ...]) -> Any:
+    """One flag for each copy of a vertex: whether any of its units raises one."""
+    return jnp.any(flags, axis=tuple(range(len(copies), flags.ndim)))
+
+
+def most(x: Any) -> Any:
+    """``max |x|``."""
+    return jnp.max(jnp.abs(x), initial=0.0)
+
+
+def largest(numbers: State) -> Any:
+    """The largest of one number per vertex; not a number if one is."""
+    kinds = [x.dtype for x in jax.tree.leaves(numbers)]
+    kind = jnp.result_type(*kinds) if kinds else jnp.float32
+    found = [x.astype(kind) for x in jax.tree.leaves(numbers)]
+    return jnp.max(jnp.stack([jnp.zeros((), kind), *found]))
+
+
+def _masked(plastic: Any, error: Any) -> Any:
+    """The error where the synapses learn, a select and no product: 0 times inf is no number."""
+    if plastic is True:
+        return error
+    return jnp.where(plastic, error, jnp.zeros_like(error))
+
+
+@jax.custom_vjp
+def swept(rule: Rule, mu: Any, s: Any) -> Any:
+    """The prediction. The rule answers to the error that comes back, and passes its answer on.
+
+    The new state comes out where the gradient of the old one would.
+    """
+    return mu
+
+
+def _kept(rule: Rule, mu: Any, s: Any) -> tuple[Any, Any]:
+    return mu, (rule, s)
+
+
+def _answered(kept: tuple[Rule, Any], feedback: Any) -> tuple[Any, Any, Any]:
+    rule, s = kept
+    new = rule.step(s, Inbox(None, s, feedback, None)).astype(s.dtype)
+    return jax.tree.map(jnp.zeros_like, rule), new, new
+
+
+swept.defvjp(_kept, _answered)
