@@ -4,6 +4,7 @@ Every rule stands on this page alone, those of the package too.
 """
 
 import inspect
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, dataclass_transform, get_args
 
@@ -164,6 +165,11 @@ class Rule:
         """Whether the synapses onto the vertex learn now; for the loss, `s` is None."""
         return True
 
+    @property
+    def tells(self) -> bool:
+        """Whether vertices tell by themselves when their synapses learn."""
+        return type(self).plastic is not Rule.plastic
+
     def pulse(self, s: Any) -> Any:
         """What the vertex emits to its parents, for rules that ask for the pulse."""
         raise NotImplementedError
@@ -266,11 +272,12 @@ def check_count(rule: Any, *names: str, least: int = 1) -> None:
         check(rule, name, is_count, f"pass a Python integer of at least {least}.")
 
 
-def check_rate(rule: Any, least: float = 0.0, most: float = 2.0) -> None:
-    """A rate lies between two limits, as far as its value is known."""
+def check_rate(rule: Any, most: float = math.inf) -> None:
+    """A rate lies between 0 and a limit, as far as its value is known."""
     is_known = isinstance(rule.rate, int | float)
-    do = f"pass a number greater than {least:g} and less than {most:g}: outside nothing converges."
-    check(rule, "rate", not is_known or least < rule.rate < most, do)
+    limit = "" if most == math.inf else f" and less than {most:g}: outside nothing converges"
+    do = f"pass a number greater than 0{limit}."
+    check(rule, "rate", not is_known or 0 < rule.rate < most, do)
 
 
 def check_nudge(rule: Any) -> None:
@@ -279,10 +286,10 @@ def check_nudge(rule: Any) -> None:
     check(rule, "nudge", not is_known or rule.nudge != 0, "pass a number other than 0.")
 
 
-def check_relaxing(rule: Any) -> None:
-    """The fields that rules with steps of a relaxation share."""
+def check_relaxing(rule: Any, most: float = 2.0) -> None:
+    """The fields that rules with steps of a relaxation share; rates are less than `most`."""
     check_count(rule, "steps")
-    check_rate(rule)
+    check_rate(rule, most)
     check_nudge(rule)
     check_choice(rule, derivatives=Derivatives)
 

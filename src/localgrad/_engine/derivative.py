@@ -1,12 +1,12 @@
 """The gradient of a problem by a rule, driven as the rule asks: by events, by steps, by JAX."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from localgrad._engine.dynamics import Dynamics
 from localgrad._engine.problem import Problem, Traced
@@ -34,7 +34,7 @@ def by_jax(rule: Rule, problem: Problem) -> Derivative:
     return Derivative(value, aux, list(pull(jnp.ones_like(value))))
 
 
-def by_events(rule: Any, problem: Problem) -> Derivative:
+def by_events(rule: Any, problem: Problem, compiled: bool = False) -> Derivative:
     """Forward pass, then one wave of errors; every synapse is read when the wave reaches it.
 
     On events a rule *is* reverse-mode differentiation in which every vertex answers: everything
@@ -42,7 +42,7 @@ def by_events(rule: Any, problem: Problem) -> Derivative:
     JAX's own reverse pass, from the loss to the leaves, does all the work there is.
     """
     traced = problem.traced()
-    run = _wave_compiled if traced.is_eager else _wave
+    run = _wave_compiled if compiled or traced.is_eager else _wave
     return run(rule.arrival, traced.jaxpr, traced.vertices, traced.before, traced.leaves, traced.rest)
 
 
@@ -50,7 +50,7 @@ def by_steps(rule: Rule, problem: Problem) -> Derivative:
     """All vertices at every step, from one snapshot."""
     traced = problem.traced(units=rule.derivatives != "everywhere")
     run = _steps
-    if traced.is_eager and _is_static(rule):
+    if traced.is_eager and is_static(rule):
         run = _steps_compiled
     return run(rule, traced.network, traced.before, traced.leaves, traced.rest)
 
@@ -76,9 +76,26 @@ def _wave(
 def _steps(
     rule: Any, network: Network, before: Any, leaves: Sequence[Any], rest: Any
 ) -> Derivative:
-    dynamics = assembled(rule, network, before, rest)
-    forward = dynamics.forward(leaves)
-    return Derivative(forward.loss, forward.aux, trial(dynamics, leaves, forward).gradients)
+    with settings(network):
+        dynamics = assembled(rule, network, before, rest)
+        forward = dynamics.forward(leaves)
+        found = trial(dynamics, leaves, forward).gradients
+    gradients = [like(leaf, gradient) for leaf, gradient in zip(leaves, found, strict=True)]
+    return Derivative(forward.loss, forward.aux, gradients)
+
+
+def settings(network: Network) -> Any:
+    """The setting in which a rule keeps the dtypes of a network: a function may ask for its own."""
+    is_wide = any(jnp.dtype(v.dtype).itemsize == 8 for v in jax.tree.leaves(network.vertices))
+    return jax.enable_x64(True) if is_wide else nullcontext()
+
+
+def like(leaf: Any, gradient: Any) -> Any:
+    """A gradient of the leaf's type, weak if that is weak: as the derivative of a cast gives it."""
+    if not jax.typeof(leaf).weak_type or jax.typeof(gradient).weak_type:
+        return gradient
+    _, pull = jax.vjp(lambda leaf: leaf.astype(gradient.dtype), leaf)
+    return pull(gradient)[0]
 
 
 _wave_compiled = jax.jit(_wave, static_argnums=(0, 1, 2))
@@ -98,6 +115,6 @@ def assembled(rule: Rule, network: Network, before: Any, rest: Any) -> Dynamics:
     )
 
 
-def _is_static(rule: Rule) -> bool:
+def is_static(rule: Rule) -> bool:
     """Whether the rule's numbers are Python's own, and may be compiled in."""
     return all(isinstance(x, int | float | bool) for x in jax.tree.leaves(rule))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from localgrad._engine.limits import check_followed
 from localgrad._network import NUMBERS, Network, Numbers, State, added, cut, each
 from localgrad._protocol import Inbox, Phase, Rule
 
@@ -61,9 +62,10 @@ class Dynamics:
     def __init__(self, rule: Rule, network: Network, messages: Any, synapses: Any) -> None:
         self.rule = rule
         self.network = network.levelled if rule.levelled else network
+        check_followed(rule, network)
         self._messages, self._synapses = messages, synapses
         self._vertices = self.network.vertices
-        self._levels = self._asked("level", lambda: self.network.levels)
+        self.levels = self._asked("level", lambda: self.network.levels)
 
     def forward(self, leaves: Sequence[Any]) -> Forward:
         """The forward pass."""
@@ -71,10 +73,11 @@ class Dynamics:
         (loss, *aux), stored, kept = self.network.forward(inputs)
         forward = Forward(loss, aux, stored, kept, None)
         if self.rule.clamped or "top" in self.rule.asks:
-            _, pull = self._pulled(leaves, forward, stored, NUMBERS)
-            silent = jax.tree.map(jnp.zeros_like, stored)
-            (top,) = pull((jnp.ones_like(loss), silent))
-            forward = forward._replace(top=top)
+
+            def root(values: State) -> Any:
+                return self._predict(self._messages, leaves, forward, values, NUMBERS)[0]
+
+            forward = forward._replace(top=jax.grad(root)(stored))
         return forward
 
     def begin(self, forward: Forward) -> Moment:
@@ -82,8 +85,8 @@ class Dynamics:
         neurons = self.each(self.rule.init, forward.stored)
         moved = mu = None
         if "moved" in self.rule.asks:
-            moved = self.each_copy(lambda shape, _: jnp.ones(shape, bool), forward.stored)
-            mu = forward.stored
+            values = self.each(self.rule.value, neurons, forward.stored)
+            moved, mu = self._moved(forward.stored, values), forward.stored
         return Moment(neurons, jnp.int32(0), jnp.zeros_like(forward.loss), moved, mu)
 
     def step(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> Moment:
@@ -98,11 +101,8 @@ class Dynamics:
         neurons = self.each(self._stepped, now.neurons, inboxes)
         moved = None
         if now.moved is not None:
-            value = self.rule.value
-            before = self.each(value, now.neurons, forward.stored)
-            after = self.each(value, neurons, forward.stored)
-            moved = self.each_copy(lambda shape, a, b: over(a != b, shape), before, after)
-            # A value that is handed on for the first time is new to the children.
+            sides = now.neurons, neurons
+            moved = self._moved(*(self.each(self.rule.value, s, forward.stored) for s in sides))
         kept = mu if now.mu is not None else None
         return Moment(neurons, now.time + 1, nudge, moved, kept)
 
@@ -120,32 +120,46 @@ class Dynamics:
         nudge = jnp.asarray(nudge, forward.loss.dtype)
         values = self.each(rule.learned, now.neurons, forward.stored)
 
-        def predict(*leaves: Any) -> Any:
-            return self._predict(self._synapses, leaves, forward, values, NUMBERS)
-
-        (_, mu), pull = jax.vjp(predict, *leaves)
+        (_, mu), pull = self._pulled(self._synapses, leaves, forward, values, NUMBERS)
         mu = self._still(forward, now, mu)
-        errors = self.each(rule.error, now.neurons, mu)
-        root = nudge
+        errors, root = self.each(rule.error, now.neurons, mu), nudge
         if every:
-            onset = (nudge != 0) & (now.nudge == 0)
-            told = self._asides(forward, now, onset)
-            silent = self.each(jnp.zeros_like, errors)
-            inboxes = self.each(self._inbox(now), mu, errors, silent, forward.stored, *told)
-            plastic = self.each(rule.plastic, now.neurons, inboxes)
-            errors = self.each(_masked, plastic, errors)
-            top = Inbox(None, nudge, None, None, level=0, time=now.time, pulse=onset, relay=False)
-            root = _masked(rule.plastic(None, top), nudge)
-        return list(pull((root, errors)))
+            plastic, onset = self._plastic(forward, now, nudge, mu, errors)
+            errors, root = self.each(_masked, plastic, errors), _masked(onset, nudge)
+        return pull((root, errors))[0]
 
-    def plastic(self, forward: Forward, now: Moment, nudge: Any) -> State:
-        """Of each copy of a vertex, whether its synapses learn now."""
-        onset = (jnp.asarray(nudge) != 0) & (now.nudge == 0)
-        told = self._asides(forward, now, onset)
+    def plastic(self, forward: Forward, now: Moment, nudge: Any) -> tuple[State, Any]:
+        """Of each copy of a vertex, and of the loss, whether its synapses learn now."""
         silent = self.each(jnp.zeros_like, forward.stored)
-        inboxes = self.each(self._inbox(now), silent, silent, silent, forward.stored, *told)
+        plastic, root = self._plastic(forward, now, jnp.asarray(nudge), silent, silent)
+        units = self.each(lambda p, x: jnp.broadcast_to(p, jnp.shape(x)), plastic, forward.stored)
+        return self.each_copy(lambda shape, flags: over(flags, shape), units), root
+
+    def _plastic(
+        self, forward: Forward, now: Moment, nudge: Any, mu: State, errors: State
+    ) -> tuple[State, Any]:
+        onset = (nudge != 0) & (now.nudge == 0)
+        told = self._asides(forward, now, onset)
+        silent = self.each(jnp.zeros_like, errors)
+        inboxes = self.each(self._inbox(now), mu, errors, silent, forward.stored, *told)
+        top = Inbox(None, nudge, None, None, level=0, time=now.time, pulse=onset, relay=False)
         plastic = self.each(self.rule.plastic, now.neurons, inboxes)
-        return self.each_copy(lambda shape, flag: over(jnp.asarray(flag), shape), plastic)
+        return plastic, self.rule.plastic(None, top)
+
+    def loss(self, leaves: Sequence[Any], forward: Forward, now: Moment) -> Any:
+        """The loss that follows from the values."""
+        values = self.each(self.rule.value, now.neurons, forward.stored)
+        return self._predict(self._messages, leaves, forward, values, NUMBERS)[0]
+
+    def sent(self, leaves: Sequence[Any], forward: Forward, nudge: Any) -> State:
+        """The error that backpropagation sends to each vertex, times the nudge."""
+        inputs = self._inputs(self._messages, leaves)
+
+        def flowing(errors: State) -> Any:
+            return self.network.predict(inputs, errors, forward.kept, added)[0]
+
+        _, pull = jax.vjp(flowing, self.each(jnp.zeros_like, forward.stored))
+        return pull(nudge)[0]
 
     def residual(self, signals: Signals) -> Any:
         """How far from rest the network is: ``max |fb - e| / max |fb|`` over all vertices."""
@@ -161,6 +175,10 @@ class Dynamics:
         """The same, told the shape of the vertex's copies: one axis for each scan around it."""
         return jax.tree.map(lambda v, *s: f(v.lengths, *s), self._vertices, *states)
 
+    def _moved(self, before: State, after: State) -> State:
+        """Of each copy of a vertex, whether its value changed."""
+        return self.each_copy(lambda shape, a, b: over(a != b, shape), before, after)
+
     def _asked(self, name: str, answer: Callable[[], Any]) -> Any:
         return answer() if name in self.rule.asks else None
 
@@ -175,15 +193,26 @@ class Dynamics:
         inputs = self._inputs(around, leaves)
         return self.network.predict(inputs, values, forward.kept, meet, kind)
 
-    def _pulled(self, leaves: Sequence[Any], forward: Forward, values: State, kind: Any) -> Any:
-        return jax.vjp(lambda v: self._predict(self._messages, leaves, forward, v, kind), values)
+    def _pulled(
+        self, around: Any, leaves: Sequence[Any], forward: Forward, values: State, kind: Any
+    ) -> Any:
+        """Loss and predictions, and the pull of their errors to the leaves and to the values.
+
+        Who wants one of the two lets the other go: what nobody reads is not computed.
+        """
+
+        def predict(leaves: list[Any], values: State) -> Any:
+            return self._predict(around, leaves, forward, values, kind)
+
+        return jax.vjp(predict, list(leaves), values)
 
     def _swept(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> State:
         """One sweep from the loss down, in which each vertex answers before its parents see it."""
         inputs = self._inputs(self._messages, leaves)
 
         def loss(neurons: State) -> Any:
-            return self.network.predict(inputs, neurons, forward.kept, partial(swept, self.rule))[0]
+            held = self.each(lambda *pair: pair, neurons, forward.stored)
+            return self.network.predict(inputs, held, forward.kept, partial(swept, self.rule))[0]
 
         _, pull = jax.vjp(loss, now.neurons)
         return pull(nudge)[0]
@@ -194,11 +223,11 @@ class Dynamics:
         """What passes between the vertices, and what a rule asked for."""
         looped = Numbers(self.rule.loop.rewrites)
         values = self.each(self.rule.value, now.neurons, forward.stored)
-        (_, mu), pull = self._pulled(leaves, forward, values, looped)
+        (_, mu), pull = self._pulled(self._messages, leaves, forward, values, looped)
         mu = self._still(forward, now, mu)
         errors = self.each(self.rule.error, now.neurons, mu)
         seed = jnp.zeros_like(nudge) if self.rule.clamped else nudge
-        (feedback,) = pull((seed, errors))
+        _, feedback = pull((seed, errors))
         if self.rule.clamped:
             feedback = jax.tree.map(lambda fb, top: fb + (nudge * top).astype(fb.dtype), feedback, forward.top)
         onset = (nudge != 0) & (now.nudge == 0)
@@ -212,7 +241,7 @@ class Dynamics:
         if now.moved is None:
             return mu
         raised = self.each(lambda flag: flag.astype(jnp.float32), now.moved)
-        _, moved = self.network.joined(raised, forward.kept)
+        moved = self.network.raised(raised, forward.kept)
         return self.each(lambda m, new, old: jnp.where(fitted(m > 0, new), new, old), moved, mu, now.mu)
 
     def _asides(self, forward: Forward, now: Moment, onset: Any) -> list[State]:
@@ -221,18 +250,17 @@ class Dynamics:
 
     def _aside(self, ask: str, forward: Forward, now: Moment, onset: Any) -> State:
         if ask == "level":
-            return self.each(fitted, self._levels, forward.stored)
+            return self.each(fitted, self.levels, forward.stored)
         if ask == "relay":
             return jax.tree.map(lambda v: np.bool_(v.is_relay), self._vertices)
         if ask == "moved":
             raised = self.each(lambda flag: flag.astype(jnp.float32), now.moved)
-            _, found = self.network.joined(raised, forward.kept)
+            found = self.network.raised(raised, forward.kept)
         elif ask == "pulse":
             raised = self.each_copy(
                 lambda shape, s: over(self.rule.pulse(s), shape).astype(jnp.float32), now.neurons
             )
-            _, pull = jax.vjp(lambda r: self.network.joined(r, forward.kept), raised)
-            (found,) = pull((onset.astype(jnp.float32), raised))
+            found = self.network.answered(onset.astype(jnp.float32), raised, forward.kept)
         else:
             return forward.top
         return self.each(lambda flag, x: fitted(flag > 0, x), found, forward.stored)
@@ -259,8 +287,13 @@ class Dynamics:
 
 
 def fitted(flag: Any, like: Any) -> Any:
-    """One number for each copy of a vertex, with axes that fit those of its values."""
-    return flag.reshape(flag.shape + (1,) * (jnp.ndim(like) - flag.ndim))
+    """One number for each copy of a vertex, with the axes of its values, and where those are."""
+    if not flag.ndim:
+        return flag
+    whole = flag.reshape(flag.shape + (1,) * (jnp.ndim(like) - flag.ndim))
+    return jnp.zeros_like(like, dtype=flag.dtype) + whole if flag.dtype != bool else (
+        jnp.zeros_like(like, dtype=bool) | whole
+    )
 
 
 def over(flags: Any, copies: tuple[int, ...]) -> Any:
@@ -275,8 +308,8 @@ def most(x: Any) -> Any:
 
 def largest(numbers: State) -> Any:
     """The largest of one number per vertex; not a number if one is."""
-    kinds = [x.dtype for x in jax.tree.leaves(numbers)]
-    kind = jnp.result_type(*kinds) if kinds else jnp.float32
+    wide = any(x.dtype == jnp.float64 for x in jax.tree.leaves(numbers))
+    kind = jnp.float64 if wide else jnp.float32
     found = [x.astype(kind) for x in jax.tree.leaves(numbers)]
     return jnp.max(jnp.stack([jnp.zeros((), kind), *found]))
 
@@ -289,22 +322,23 @@ def _masked(plastic: Any, error: Any) -> Any:
 
 
 @jax.custom_vjp
-def swept(rule: Rule, mu: Any, s: Any) -> Any:
-    """The prediction. The rule answers to the error that comes back, and passes its answer on.
+def swept(rule: Rule, mu: Any, held: tuple[Any, Any]) -> Any:
+    """The stored value. The rule answers to the error that comes back, and passes its answer on.
 
-    The new state comes out where the gradient of the old one would.
+    Of what is held, state and stored value, the new state comes out where the gradient of the old
+    one would.
     """
-    return mu
+    return held[1]
 
 
-def _kept(rule: Rule, mu: Any, s: Any) -> tuple[Any, Any]:
-    return mu, (rule, s)
+def _kept(rule: Rule, mu: Any, held: tuple[Any, Any]) -> tuple[Any, Any]:
+    return held[1], (rule, *held)
 
 
-def _answered(kept: tuple[Rule, Any], feedback: Any) -> tuple[Any, Any, Any]:
-    rule, s = kept
-    new = rule.step(s, Inbox(None, s, feedback, None)).astype(s.dtype)
-    return jax.tree.map(jnp.zeros_like, rule), new, new
+def _answered(kept: tuple[Rule, Any, Any], feedback: Any) -> tuple[Any, Any, Any]:
+    rule, s, stored = kept
+    new = rule.step(s, Inbox(None, s, feedback, stored)).astype(s.dtype)
+    return jax.tree.map(jnp.zeros_like, rule), new, (new, jnp.zeros_like(stored))
 
 
 swept.defvjp(_kept, _answered)

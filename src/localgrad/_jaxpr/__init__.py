@@ -4,9 +4,10 @@
 computes and how an error at its outputs becomes messages to its operands.
 """
 
-from localgrad._jaxpr.again import bind, evaluate, is_literal, standing, variables
+from localgrad._jaxpr.again import bind, evaluate, is_literal, replayed, standing, variables
 from localgrad._jaxpr.convolution import in_loop
 from localgrad._jaxpr.elementwise import is_elementwise
+from localgrad._jaxpr.empty import empty
 from localgrad._jaxpr.errors import explain
 from localgrad._jaxpr.hoist import hoisted
 from localgrad._jaxpr.known import holds_functions, is_traced, known
@@ -15,6 +16,7 @@ from localgrad._jaxpr.primitives import (
     advice,
     body_of,
     branches,
+    computing,
     holds_code,
     inner,
     is_branch,
@@ -25,6 +27,7 @@ from localgrad._jaxpr.primitives import (
     is_mark,
     is_recomputed,
     is_reference,
+    is_seen,
     is_while,
     is_wiring,
     loop_layout,
@@ -44,8 +47,15 @@ from localgrad._jaxpr.source import (
     located_in,
 )
 
+from localgrad._jaxpr.unasked import sends_unasked
+
 __all__ = [
+    "sends_unasked",
     "bind",
+    "empty",
+    "is_seen",
+    "replayed",
+    "computing",
     "holds_functions",
     "is_traced",
     "Layout",

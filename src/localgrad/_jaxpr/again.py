@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core.primitives import device_put_p
 from jax.extend.source_info_util import current_name_stack, user_context
 
 Visit = Callable[[int, JaxprEqn, list[Any]], Sequence[Any]]
@@ -34,6 +36,9 @@ def bind(eqn: JaxprEqn, operands: Sequence[Any], **changed: Any) -> Sequence[Any
         operands: A value for each of its operands.
         changed: Parameters of the equation in whose place others stand.
     """
+    if eqn.primitive is device_put_p and not changed:
+        # JAX looks up from where each array is taken, for its error has to go back there.
+        return jax.device_put(list(operands), list(eqn.params["devices"]))
     with standing(eqn):
         got = eqn.primitive.get_bind_params({**eqn.params, **changed})
         *functions, params = got if isinstance(got, tuple) else (got,)  # a pair until JAX 0.9
@@ -66,3 +71,8 @@ def is_literal(atom: Any) -> bool:
 def variables(atoms: Sequence[Any]) -> list[Any]:
     """Those that are no literals."""
     return [atom for atom in atoms if not is_literal(atom)]
+
+
+def replayed(jaxpr: Any, inputs: Sequence[Any]) -> list[Any]:
+    """The outputs of a program without constants, as JAX itself runs it."""
+    return jax.core.eval_jaxpr(jaxpr, (), *inputs)

@@ -4,12 +4,11 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-from jax import lax
 from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core.primitives import device_put_p
 
 from localgrad._jaxpr.primitives import is_call
 
-DEVICE_PUT = lax.device_put_p if hasattr(lax, 'device_put_p') else None
 
 
 def known(closed: Any) -> Any:
@@ -22,7 +21,9 @@ def known(closed: Any) -> Any:
     """
     jaxpr = closed.jaxpr
     inputs = [*jaxpr.constvars, *jaxpr.invars]
-    jaxpr = jaxpr.replace(constvars=[], invars=inputs, debug_info=None)
+    names = ("",) * len(jaxpr.constvars) + tuple(jaxpr.debug_info.arg_names or ())
+    info = jaxpr.debug_info._replace(arg_names=names)
+    jaxpr = jaxpr.replace(constvars=[], invars=inputs, debug_info=info)
     try:
         return _first(Program(jaxpr))
     except TypeError:  # a parameter that has no hash
@@ -46,7 +47,7 @@ def holds_functions(jaxpr: Any) -> bool:
     Such a program is another one at every trace, or has to run where its arrays are. The inside of
     a call is not looked at: JAX has traced it once, and keeps it.
     """
-    return any(eqn.primitive is DEVICE_PUT or not _is_data(eqn) for eqn in jaxpr.eqns)
+    return any(eqn.primitive is device_put_p or not _is_data(eqn) for eqn in jaxpr.eqns)
 
 
 def _is_data(eqn: JaxprEqn) -> bool:

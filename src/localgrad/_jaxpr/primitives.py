@@ -114,6 +114,15 @@ def is_inexact(aval: Any) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
+def is_seen(eqn: JaxprEqn) -> bool:
+    """Whether evaluating the equation can be seen from outside: a callback, a print.
+
+    What JAX keeps a record of as well is what is done to which reference (an effect with an
+    `input_index`), and over which axis of a mesh is summed (one with a `name`).
+    """
+    return any(not hasattr(e, "input_index") and not hasattr(e, "name") for e in eqn.effects)
+
+
 def is_reference(aval: Any) -> bool:
     """Whether a type is that of a mutable reference."""
     return hasattr(aval, "inner_aval")
@@ -135,8 +144,8 @@ def inner(eqn: JaxprEqn) -> Mapping[str, Any]:
 
 
 def is_wiring(eqn: JaxprEqn) -> bool:
-    """Whether the equation only moves, casts or names numbers."""
-    return eqn.primitive in WIRING
+    """Whether the equation only moves, casts or names numbers, or keeps them in a reference."""
+    return eqn.primitive in WIRING or any(is_reference(v.aval) for v in (*eqn.invars, *eqn.outvars))
 
 
 class Layout(NamedTuple):
@@ -212,6 +221,14 @@ def body_of(eqn: JaxprEqn) -> Any:
 def opened(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
     """A jaxpr, open or closed, as the open jaxpr and its constants."""
     return getattr(jaxpr, "jaxpr", jaxpr), tuple(getattr(jaxpr, "consts", ()))
+
+
+def computing(eqn: JaxprEqn) -> list[JaxprEqn]:
+    """The equation itself if it computes, or those inside that do, where it can be entered."""
+    bodies = [body for held in inner(eqn).values() for body in held]
+    if not bodies:
+        return [] if is_wiring(eqn) else [eqn]
+    return [e for body in bodies for inside in opened(body)[0].eqns for e in computing(inside)]
 
 
 def holds_code(eqn: JaxprEqn) -> bool:

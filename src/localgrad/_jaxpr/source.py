@@ -12,26 +12,44 @@ from jax.extend.core import JaxprEqn
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 EXPERIMENTS = os.path.join(OURS, "experiments") + os.sep
 JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
+TRACING = os.path.join(JAX, "_src", "pjit.py")
+"""Lines of this file stand between a function under `jit` and its caller."""
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 NOBODYS = (OURS, JAX, "<string>")  # the last one: methods that dataclasses write
 
 
-def located_at(eqn: JaxprEqn) -> str:
+def located_at(eqn: JaxprEqn, around: JaxprEqn | None = None) -> str:
     """`file:line` of the user's code that made the equation.
 
     The innermost line outside of installed packages, or else outside of JAX and localgrad. The
     models and losses of the experiments are as any installed package, but what calls them says
-    nothing about the equation.
+    nothing about the equation. Inside of a call, the equation `around` it is meant where the
+    function that is called has no line of the user's: JAX traces such a function once, and its
+    equations know the first caller only.
     """
-    raw = eqn.source_info.traceback
-    frames: list[Any] = list(raw.frames) if raw else []
+    frames = _frames(eqn)
+    if around is not None:
+        ends = [k for k, f in enumerate(frames) if f.file_name == TRACING]
+        inside = frames[: ends[0]] if ends else frames
+        if not any(_is_users(f) for f in inside):
+            return located_at(around)
     frames = [f for f in frames if not _is_machinery(f.file_name)]
     ends = [k for k, f in enumerate(frames, 1) if f.file_name.startswith(EXPERIMENTS)]
     frames = frames[: ends[0]] if ends else frames
-    own = [frame for frame in frames if not frame.file_name.startswith((OURS, *INSTALLED))]
+    own = [frame for frame in frames if _is_users(frame)]
     for frame in own or frames:
         return f"{frame.file_name}:{frame.line_num}"
     return "unknown (the equation has no source line)"
+
+
+def _frames(eqn: JaxprEqn) -> list[Any]:
+    raw = eqn.source_info.traceback
+    return list(raw.frames) if raw else []
+
+
+def _is_users(frame: Any) -> bool:
+    """Whether a line stands outside of installed packages."""
+    return not frame.file_name.startswith((OURS, JAX, "<frozen", *INSTALLED))
 
 
 def _is_machinery(file: str) -> bool:

@@ -1,5 +1,7 @@
 """Layer 2: the network of a function, its program cut at its vertices."""
 
+from localgrad._network.active import flags
+from localgrad._network.body import Body, Inside, Once, Point
 from localgrad._network.kind import NUMBERS, Numbers
 from localgrad._network.network import Network, State, each, network
 from localgrad._network.run import added, cut
@@ -8,13 +10,18 @@ from localgrad._network.vertex import Vertex
 
 __all__ = [
     "NUMBERS",
+    "Body",
+    "Inside",
     "Network",
     "Numbers",
+    "Once",
+    "Point",
     "State",
     "Vertex",
     "added",
     "cut",
     "each",
+    "flags",
     "has_marks",
     "network",
     "tapped",

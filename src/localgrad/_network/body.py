@@ -9,6 +9,7 @@ from localgrad._jaxpr import (
     is_literal,
     is_loop,
     is_reference,
+    is_seen,
     is_while,
     loop_layout,
     opened,
@@ -120,7 +121,8 @@ class Cutter:
                 continue
             else:
                 reads = (True,) * len(eqn.invars)
-                sends = operands if any(ends) and passes(eqn) else (False,) * len(operands)
+                answers = passes(eqn) and (any(ends) or not arriving.isdisjoint(references))
+                sends = operands if answers else (False,) * len(operands)
                 if any(ends) and is_vertex(eqn, self._vertices) and top not in eqn.outvars:
                     nodes[k] = Point(tuple(j for j, end in enumerate(ends) if end))
             given = [(v, s, r) for v, s, r in zip(eqn.invars, sends, reads, strict=True)]
@@ -174,4 +176,4 @@ def _happens_once(eqn: Any, references: set[Any]) -> bool:
     """
     if references or any(is_reference(var.aval) for var in eqn.outvars):
         return False
-    return bool(eqn.effects) or is_while(eqn)
+    return is_seen(eqn) or is_while(eqn)

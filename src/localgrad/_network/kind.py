@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from localgrad._jaxpr import bind, in_loop, is_convolution, is_literal
+from localgrad._jaxpr import bind, empty, in_loop, is_convolution, is_inexact, is_literal, passes
 
 
 class Kind(Protocol):
@@ -56,7 +56,7 @@ class Numbers:
 
     def choose(self, index: Any, ways: Sequence[Callable[..., Any]], given: Any, held: Any) -> Any:
         """The branch that is taken; vertices of the others are silent, and hold zeros."""
-        kinds = [jax.eval_shape(way, given, held)[1] for way in ways]
+        kinds = [_kinds(way, given, held) for way in ways]
 
         def padded(k: int) -> Callable[..., Any]:
             def run(given: Any, held: Any) -> Any:
@@ -73,14 +73,20 @@ class Flags:
     """One number per value: the sum of those of the vertices that it depends on.
 
     Run forwards it tells a vertex which of its parents raise a flag, its transpose which children.
+    Those count between which messages pass, or else `all` whose values are read.
     """
+
+    def __init__(self, all: bool) -> None:  # noqa: A002 (of all parents)
+        self._all = all
 
     def operands(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
         pairs = zip(operands, eqn.invars, strict=True)
         return [SILENT if is_literal(atom) else x for x, atom in pairs]
 
     def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
-        return [sum(self.operands(eqn, operands), SILENT)] * len(eqn.outvars)
+        pairs = zip(self.operands(eqn, operands), eqn.invars, strict=True)
+        total = sum((x for x, atom in pairs if self._counts(eqn, atom)), SILENT)
+        return [total if self._all or is_inexact(v.aval) else SILENT for v in eqn.outvars]
 
     def enter(self, x: Any, length: int) -> Any:
         return jnp.broadcast_to(x, (length, *jnp.shape(x)))
@@ -90,20 +96,23 @@ class Flags:
 
     def choose(self, index: Any, ways: Sequence[Callable[..., Any]], given: Any, held: Any) -> Any:
         each = [way(given, held) for way in ways]
+        start = index if self._all else SILENT
         outputs = [
-            None if same[0] is None else sum(same, index)
+            None if same[0] is None else sum(same, start)
             for same in zip(*(outputs for outputs, _ in each), strict=True)
         ]
         return outputs, tuple(answers for _, answers in each)
 
+    def _counts(self, eqn: Any, atom: Any) -> bool:
+        return self._all or (passes(eqn) and is_inexact(atom.aval))
+
 
 SILENT = np.float32(0)
 NUMBERS = Numbers()
-FLAGS = Flags()
+READING, SENDING = Flags(all=True), Flags(all=False)
 
 
-def empty(kind: Any) -> Any:
-    """Zeros of a type; for random keys, a key."""
-    if jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(jax.random.key(0, impl=str(jax.random.key_impl(kind))), kind.shape)
-    return jnp.zeros(kind.shape, kind.dtype)
+def _kinds(way: Callable[..., Any], given: Any, held: Any) -> Any:
+    """The types of a branch's answers."""
+    closed, shape = jax.make_jaxpr(lambda *a: way(*a)[1], return_shape=True)(given, held)
+    return jax.tree.unflatten(jax.tree.structure(shape), closed.out_avals)

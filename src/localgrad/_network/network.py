@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from localgrad._jaxpr import (
@@ -19,7 +21,7 @@ from localgrad._jaxpr import (
     made,
 )
 from localgrad._network.body import Body, Cutter, Inside, Point
-from localgrad._network.kind import FLAGS, NUMBERS, Kind
+from localgrad._network.kind import NUMBERS, READING, SENDING, Kind
 from localgrad._network.levels import chains, levels, places
 from localgrad._network.passes import levelled, unrolled
 from localgrad._network.run import Meet, cut, run
@@ -61,16 +63,17 @@ class Network:
         count = len(jaxpr.outvars)
         is_root = (True, *[False] * (count - 1))
         self.body = Cutter(vertices).body(jaxpr, leaves, is_root, is_root, root=0)
-        self.vertices = _vertices(self.body, (), (), Counter())
+        self.vertices = _vertices(self.body, _Around(), Counter())
 
     @cached_property
-    def _places(self) -> Any:
+    def places(self) -> Any:
+        """By equation, level and relays of every copy of every vertex, the last copy first."""
         return places(self.body)
 
     @cached_property
     def levels(self) -> State:
         """The levels of all vertices: integers with an axis for each scan; -1 if out of reach."""
-        return levels(self.body, self._places)
+        return levels(self.body, self.places)
 
     @property
     def depth(self) -> int:
@@ -80,15 +83,20 @@ class Network:
     @property
     def needs_relays(self) -> bool:
         """Whether any edge spans more than one level."""
-        return any(chains(self._places))
+        return any(chains(self.places))
+
+    @cached_property
+    def unrolled(self) -> "Network":
+        """The network without scans: every copy of a vertex is a vertex of its own."""
+        return self._passed(unrolled(self.body, self.vertices))
 
     @cached_property
     def levelled(self) -> "Network":
         """The network with relays in every edge that would be too short; itself if there is none."""
         if not self.needs_relays:
             return self
-        flat = self._passed(unrolled(self.body, self.vertices))
-        return flat._passed(levelled(flat.body, flat.vertices, flat._places))
+        flat = self.unrolled
+        return flat._passed(levelled(flat.body, flat.vertices, flat.places))
 
     def forward(self, inputs: Sequence[Any]) -> tuple[list[Any], State, State]:
         """The outputs, the values of all vertices, and what happens once."""
@@ -107,11 +115,24 @@ class Network:
         (loss, *_), predictions = run(self.body, inputs, _merged(values, kept), meet, kind)
         return loss, predictions
 
-    def joined(self, flags: State, kept: State) -> tuple[Any, State]:
-        """For the root and for every vertex, the sum of its parents' flags."""
+    def raised(self, flags: State, kept: State, changed: Sequence[Any] = ()) -> State:
+        """Of every vertex, how many flags the vertices and the `changed` inputs that it reads raise.
+
+        Flags are numbers, one for each copy of a vertex, and one for each input.
+        """
+        inputs = list(changed) or [np.float32(0)] * len(self.body.jaxpr.invars)
+        return self.predict(inputs, flags, _silent(kept), cut, READING)[1]
+
+    def answered(self, root: Any, flags: State, kept: State) -> State:
+        """Of every vertex, how many flags those raise that send messages to it, and the root."""
         inputs = [np.float32(0)] * len(self.body.jaxpr.invars)
-        still = jax.tree.map(lambda x: np.zeros(np.shape(x), np.float32), kept)
-        return self.predict(inputs, flags, still, cut, FLAGS)
+
+        def seen(flags: State) -> tuple[Any, State]:
+            loss, found = self.predict(inputs, flags, _silent(kept), cut, SENDING)
+            return jnp.float32(loss), found
+
+        _, pull = jax.vjp(seen, flags)
+        return pull((root, flags))[0]
 
     def _passed(self, f: Any) -> "Network":
         """The network of what a pass makes of this one."""
@@ -125,49 +146,75 @@ def network(jaxpr: Any, leaves: tuple[bool, ...], vertices: str) -> Network:
     return Network(jaxpr, leaves, vertices)
 
 
+def _silent(kept: State) -> State:
+    """No flag for anything that happened once."""
+    return jax.tree.map(lambda x: np.zeros(np.shape(x), np.float32), kept)
+
+
 def _passing(prediction: Any, held: None) -> Any:
     return prediction
 
 
-def _vertices(
-    body: Body, place: tuple[str, ...], lengths: tuple[int, ...], count: Counter[str]
-) -> Any:
+@dataclass(frozen=True)
+class _Around:
+    """What stands around a program: its place, the scans there, and the call that it belongs to."""
+
+    place: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    call: Any = None
+
+    def inside(self, eqn: Any, k: int) -> "_Around":
+        """What stands around the k-th program inside of an equation."""
+        if is_loop(eqn):
+            length = loop_layout(eqn).length
+            return replace(
+                self, place=(*self.place, f"scan x {length}"), lengths=(*self.lengths, length)
+            )
+        if is_branch(eqn):
+            return replace(self, place=(*self.place, f"branch {k}"))
+        if is_call(eqn):
+            return replace(self, call=self.call or eqn)
+        return replace(self, place=(*self.place, "checkpoint"))
+
+
+def _vertices(body: Body, around: _Around, count: Counter[str]) -> Any:
     found: dict[int, Any] = {}
     for k, eqn in enumerate(body.jaxpr.eqns):
         node = body.nodes.get(k)
         if isinstance(node, Inside):
-            inside, around = place, lengths
-            if is_loop(eqn):
-                length = loop_layout(eqn).length
-                inside, around = (*place, f"scan x {length}"), (*lengths, length)
-            elif not is_call(eqn) and not is_branch(eqn):
-                inside = (*place, "checkpoint")
             each = tuple(
-                _vertices(
-                    b, (*inside, f"branch {j}") if is_branch(eqn) else inside, around, count
-                )
-                for j, b in enumerate(node.bodies)
+                _vertices(b, around.inside(eqn, j), count) for j, b in enumerate(node.bodies)
             )
             found[k] = each if is_branch(eqn) else each[0]
         elif isinstance(node, Point):
-            found[k] = tuple(_vertex(eqn, j, place, lengths, count) for j in node.outputs)
+            found[k] = _point(eqn, node.outputs, around, count)
     return found
 
 
-def _vertex(
-    eqn: Any, j: int, place: tuple[str, ...], lengths: tuple[int, ...], count: Counter[str]
-) -> Vertex:
-    if is_mark(eqn) and isinstance(eqn.params["name"], Tag):
-        return eqn.params["name"].vertex
-    label = eqn.params["name"] if is_mark(eqn) else str(eqn.primitive)
-    if j == 0 or not count[label]:
-        count[label] += 1
+def _point(
+    eqn: Any, outputs: Sequence[int], around: _Around, count: Counter[str]
+) -> tuple[Vertex, ...]:
+    """The vertices of one equation, one for each output: ``name``, ``name:1``, ..."""
+    mark = eqn.params["name"] if is_mark(eqn) else None
+    if isinstance(mark, Tag):
+        return (mark.vertex,)
+    label = mark or str(eqn.primitive)
+    count[label] += 1
     name = f"{label}.{count[label]}" if count[label] > 1 else label
-    aval = eqn.outvars[j].aval
-    return Vertex(
-        name, str(eqn.primitive), located_at(eqn), located_in(eqn), place, lengths,
-        aval.shape, aval.dtype,
-    )  # fmt: skip
+    origin, scope = located_at(eqn, around.call), located_in(around.call or eqn)
+    return tuple(
+        Vertex(
+            f"{name}:{k}" if k else name,
+            str(eqn.primitive),
+            origin,
+            scope,
+            around.place,
+            around.lengths,
+            eqn.outvars[j].aval.shape,
+            eqn.outvars[j].aval.dtype,
+        )
+        for k, j in enumerate(outputs)
+    )
 
 
 def _split(body: Body, answers: State) -> tuple[State, State]:

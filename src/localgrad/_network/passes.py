@@ -14,8 +14,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from localgrad._jaxpr import bind, evaluate, is_branch, is_literal, is_loop, is_mark, loop_layout, standing
-from localgrad._network.active import flags
-from localgrad._network.body import Body, Inside, Once, Point
+from localgrad._network.body import Body, Inside, Point
 from localgrad._network.vertex import Tag, Vertex
 
 
@@ -79,6 +78,9 @@ def _is_tagged(eqn: Any) -> bool:
 View = Callable[[int], Any]
 """`view(level)`: what a vertex at this level sees of a value."""
 
+ITSELF = -1
+"""The level from which a vertex is seen without relays: where no error passes, none are needed."""
+
 
 def levelled(body: Body, vertices: Any, places: Any) -> Callable[..., list[Any]]:
     """The program with relays: a scan of the identity behind every vertex that needs a chain.
@@ -131,15 +133,15 @@ def _views(
                     node, eqn, vertices[k], places[k], seen[k],
                     [_still(a.val) if is_literal(a) else known[a] for a in eqn.invars],
                 )  # fmt: skip
-        elif any(flags(eqn.invars, body.moves)):
-            levels = sorted(seen[k])
+        elif any(var in body.moves for var in eqn.outvars):
+            levels = sorted(seen[k] or {ITSELF})
             each = {level: bind(eqn, at(eqn.invars, level)) for level in levels}
             made = [
                 lambda level, j=j, each=each: each.get(level, each[min(each)])[j]
                 for j in range(len(eqn.outvars))
             ]
         else:
-            made = list(map(_still, bind(eqn, at(eqn.invars, 0))))
+            made = list(map(_still, bind(eqn, at(eqn.invars, ITSELF))))
         known.update(zip(eqn.outvars, made, strict=True))
     return [_still(a.val) if is_literal(a) else known[a] for a in jaxpr.outvars]
 
@@ -148,9 +150,9 @@ def _delayed(value: Any, vertex: Vertex, level: int, seen: set[int]) -> View:
     """A vertex and its chain of relays, in pieces that end where somebody reads."""
     held, length, views = value, 1, {}
     gaps = sorted({level - seer for seer in seen if 0 <= seer < level - 1})
-    for part, gap in enumerate(gaps, 1):
-        name = f"{vertex.name}.relays" + (f".{part}" if part > 1 else "")
-        relay = replace(vertex, name=name, lengths=(gap - length,), is_relay=True)
+    for gap in gaps:
+        lengths, name = (gap - length,), f"{vertex.name}.relays"
+        relay = replace(vertex, name=name, lengths=lengths, is_relay=True)
 
         def hand_on(held: Any, _: None, relay: Vertex = relay) -> tuple[Any, None]:
             return checkpoint_name(held, Tag.of(relay)), None
@@ -175,7 +177,7 @@ def _views_inside(
 
         return taken
 
-    outputs = lax.switch(which(0), [way(k) for k in range(len(node.bodies))])
+    outputs = lax.switch(which(ITSELF), [way(k) for k in range(len(node.bodies))])
     return [
         lambda level, levels=levels, values=values: values[levels.index(level)]
         for levels, values in zip(asked, outputs, strict=True)
@@ -214,9 +216,9 @@ def _sight(
             ]
             found[k] = inside, outputs
             sent = [set().union(*same) for same in zip(*each, strict=True)]
-            see(eqn.invars, [*([{0}] if is_branch(eqn) else []), *sent])
+            see(eqn.invars, [*([{ITSELF}] if is_branch(eqn) else []), *sent])
         else:
-            # An effect, and what happens once, sees the vertices themselves.
-            found[k] = {0} if isinstance(node, Once) else set().union(*outputs) or {0}
+            moves = any(var in body.moves for var in eqn.outvars)
+            found[k] = set().union(*outputs) if moves else {ITSELF}
             see(eqn.invars, [found[k]] * len(eqn.invars))
     return [seen.get(var, set()) for var in body.jaxpr.invars]
