@@ -179,7 +179,7 @@ def test_a_tolerance_stops_the_relaxation(make):
         (lambda: lg.InferenceLearning(steps=0), "steps=0"),
         (lambda: lg.InferenceLearning(steps=2.5), "steps=2.5"),
         (lambda: lg.FixedPrediction(rate=0.0), "rate=0.0"),
-        (lambda: lg.FixedPrediction(nudge=-1.0), "nudge=-1.0"),
+        (lambda: lg.FixedPrediction(nudge=0.0), "nudge=0.0"),
         (lambda: lg.ActivationRelaxation(start="one"), "'zero' or 'activity'"),
         (lambda: lg.ActivationRelaxation(schedule="top-down", levelled=True), "together"),
         (lambda: lg.ZIL(rate=-1.0), "rate=-1.0"),

@@ -1,5 +1,6 @@
 """Gradients by local learning rules on the computational graph of any JAX function."""
 
+from localgrad._dynamics import RuleDynamics, State, dynamics
 from localgrad._inspect import (
     Audit,
     Comparison,
@@ -51,7 +52,9 @@ __all__ = [
     "Reads",
     "Recording",
     "Rule",
+    "RuleDynamics",
     "RuleAudit",
+    "State",
     "Synapses",
     "TokenPhi",
     "ValuePhi",
@@ -59,6 +62,7 @@ __all__ = [
     "VertexRecording",
     "audit",
     "compare",
+    "dynamics",
     "grad",
     "graph",
     "learning_rule",

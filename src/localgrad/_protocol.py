@@ -237,7 +237,7 @@ def _checked(cls: type) -> None:
             raise TypeError(explain(f"{cls.__name__} {met}", called_at(), do))
 
     need(issubclass(cls, Rule), "is no rule.", "derive it from localgrad.Rule.")
-    has_dynamics = cls.step is not Rule.step or hasattr(cls, "arrival") or hasattr(cls, "engine")
+    has_dynamics = cls.step is not Rule.step or cls.engine != Rule.engine
     need(has_dynamics, "has no method step.", "write step(self, s, inbox), the state one step later.")
     for name in ("phases", "init", "value", "error", "step", "learned", "plastic", "pulse"):
         want = list(inspect.signature(getattr(Rule, name)).parameters)

@@ -1,6 +1,6 @@
 """Layer 3: what drives a rule over a network."""
 
-from localgrad._engine.derivative import Derivative, assembled, by_events, derivative, is_static
+from localgrad._engine.derivative import Derivative, assembled, by_events, derivative, is_static, settings
 from localgrad._engine.dynamics import Dynamics, Forward, Moment, Signals
 from localgrad._engine.problem import Problem, Traced
 from localgrad._engine.trial import Outcome, trial
@@ -18,5 +18,6 @@ __all__ = [
     "by_events",
     "derivative",
     "is_static",
+    "settings",
     "trial",
 ]

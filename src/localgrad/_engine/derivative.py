@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from localgrad._engine.dynamics import Dynamics
 from localgrad._engine.problem import Problem, Traced
 from localgrad._engine.trial import trial
-from localgrad._network import Network, network, tapped
+from localgrad._network import Network, blaming, tapped
 from localgrad._protocol import Rule
 
 
@@ -43,7 +43,9 @@ def by_events(rule: Any, problem: Problem, compiled: bool = False) -> Derivative
     """
     traced = problem.traced()
     run = _wave_compiled if compiled or traced.is_eager else _wave
-    return run(rule.arrival, traced.jaxpr, traced.vertices, traced.before, traced.leaves, traced.rest)
+    inputs = traced.before, traced.leaves, traced.rest
+    with blaming(traced.jaxpr, traced.is_leaf):
+        return run(rule.arrival, traced.jaxpr, traced.vertices, *inputs)
 
 
 def by_steps(rule: Rule, problem: Problem) -> Derivative:
@@ -52,7 +54,8 @@ def by_steps(rule: Rule, problem: Problem) -> Derivative:
     run = _steps
     if traced.is_eager and is_static(rule):
         run = _steps_compiled
-    return run(rule, traced.network, traced.before, traced.leaves, traced.rest)
+    with blaming(traced.jaxpr, traced.is_leaf):
+        return run(rule, traced.network, traced.before, traced.leaves, traced.rest)
 
 
 ENGINES = {"steps": by_steps, "events": by_events, "oracle": by_jax}

@@ -89,14 +89,24 @@ class Dynamics:
             moved, mu = self._moved(forward.stored, values), forward.stored
         return Moment(neurons, jnp.int32(0), jnp.zeros_like(forward.loss), moved, mu)
 
-    def step(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> Moment:
-        """All vertices, once, from one snapshot."""
+    def step(
+        self,
+        leaves: Sequence[Any],
+        forward: Forward,
+        now: Moment,
+        nudge: Any,
+        changed: Sequence[Any] = (),
+    ) -> Moment:
+        """All vertices, once, from one snapshot.
+
+        `changed` has for each input of the network a flag, a number: whether it is new.
+        """
         nudge = jnp.asarray(nudge, forward.loss.dtype)
         if self.rule.sweeps:
             return now._replace(
                 neurons=self._swept(leaves, forward, now, nudge), time=now.time + 1, nudge=nudge
             )
-        (mu, errors, feedback), told = self._told(leaves, forward, now, nudge)
+        (mu, errors, feedback), told = self._told(leaves, forward, now, nudge, changed)
         inboxes = self.each(self._inbox(now), mu, errors, feedback, forward.stored, *told)
         neurons = self.each(self._stepped, now.neurons, inboxes)
         moved = None
@@ -113,7 +123,13 @@ class Dynamics:
         return self._told(leaves, forward, now, jnp.asarray(nudge, forward.loss.dtype))[0]
 
     def read(
-        self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any, every: bool
+        self,
+        leaves: Sequence[Any],
+        forward: Forward,
+        now: Moment,
+        nudge: Any,
+        every: bool,
+        changed: Sequence[Any] = (),
     ) -> list[Any]:
         """The feedback of the leaves: of all vertices, or `every` time of those plastic now."""
         rule = self.rule
@@ -121,7 +137,7 @@ class Dynamics:
         values = self.each(rule.learned, now.neurons, forward.stored)
 
         (_, mu), pull = self._pulled(self._synapses, leaves, forward, values, NUMBERS)
-        mu = self._still(forward, now, mu)
+        mu = self._still(forward, now, mu, changed)
         errors, root = self.each(rule.error, now.neurons, mu), nudge
         if every:
             plastic, onset = self._plastic(forward, now, nudge, mu, errors)
@@ -218,44 +234,59 @@ class Dynamics:
         return pull(nudge)[0]
 
     def _told(
-        self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any
+        self,
+        leaves: Sequence[Any],
+        forward: Forward,
+        now: Moment,
+        nudge: Any,
+        changed: Sequence[Any] = (),
     ) -> tuple[Signals, list[State]]:
         """What passes between the vertices, and what a rule asked for."""
         looped = Numbers(self.rule.loop.rewrites)
         values = self.each(self.rule.value, now.neurons, forward.stored)
         (_, mu), pull = self._pulled(self._messages, leaves, forward, values, looped)
-        mu = self._still(forward, now, mu)
+        mu = self._still(forward, now, mu, changed)
         errors = self.each(self.rule.error, now.neurons, mu)
         seed = jnp.zeros_like(nudge) if self.rule.clamped else nudge
         _, feedback = pull((seed, errors))
         if self.rule.clamped:
             feedback = jax.tree.map(lambda fb, top: fb + (nudge * top).astype(fb.dtype), feedback, forward.top)
         onset = (nudge != 0) & (now.nudge == 0)
-        return Signals(mu, errors, feedback), self._asides(forward, now, onset)
+        return Signals(mu, errors, feedback), self._asides(forward, now, onset, changed)
 
-    def _still(self, forward: Forward, now: Moment, mu: State) -> State:
+    def _still(
+        self, forward: Forward, now: Moment, mu: State, changed: Sequence[Any]
+    ) -> State:
         """A vertex whose parents have not moved keeps its prediction to the last bit.
 
         The compiler may round it differently each time.
         """
         if now.moved is None:
             return mu
-        raised = self.each(lambda flag: flag.astype(jnp.float32), now.moved)
-        moved = self.network.raised(raised, forward.kept)
+        moved = self._moves(forward, now, changed)
         return self.each(lambda m, new, old: jnp.where(fitted(m > 0, new), new, old), moved, mu, now.mu)
 
-    def _asides(self, forward: Forward, now: Moment, onset: Any) -> list[State]:
-        """What the rule asked for, each as a state, in the order of its asking."""
-        return [self._aside(ask, forward, now, onset) for ask in self.rule.asks if ask != "time"]
+    def _moves(self, forward: Forward, now: Moment, changed: Sequence[Any]) -> State:
+        """Of each copy of a vertex, how much of what its prediction reads has moved."""
+        raised = self.each(lambda flag: flag.astype(jnp.float32), now.moved)
+        return self.network.raised(raised, forward.kept, changed)
 
-    def _aside(self, ask: str, forward: Forward, now: Moment, onset: Any) -> State:
+    def _asides(
+        self, forward: Forward, now: Moment, onset: Any, changed: Sequence[Any] = ()
+    ) -> list[State]:
+        """What the rule asked for, each as a state, in the order of its asking."""
+        asked = [ask for ask in self.rule.asks if ask != "time"]
+        return [self._aside(ask, forward, now, onset, changed) for ask in asked]
+
+    def _aside(
+        self, ask: str, forward: Forward, now: Moment, onset: Any, changed: Sequence[Any]
+    ) -> State:
         if ask == "level":
             return self.each(fitted, self.levels, forward.stored)
         if ask == "relay":
             return jax.tree.map(lambda v: np.bool_(v.is_relay), self._vertices)
         if ask == "moved":
-            raised = self.each(lambda flag: flag.astype(jnp.float32), now.moved)
-            found = self.network.raised(raised, forward.kept)
+            found = self._moves(forward, now, changed)
         elif ask == "pulse":
             raised = self.each_copy(
                 lambda shape, s: over(self.rule.pulse(s), shape).astype(jnp.float32), now.neurons
@@ -278,10 +309,11 @@ class Dynamics:
     def _stepped(self, s: Any, inbox: Inbox) -> Any:
         """A step whose results keep the types of the state, whatever the type of the rate."""
         new = self.rule.step(s, inbox)
-        if jax.tree.structure(new) != jax.tree.structure(s):
+        kinds = [jax.tree.map(jnp.shape, state) for state in (new, s)]
+        if kinds[0] != kinds[1]:
             raise TypeError(
-                f"{type(self.rule).__name__}.step returned {jax.tree.structure(new)} for a state "
-                f"that is {jax.tree.structure(s)}; return the state one step later."
+                f"{type(self.rule).__name__}.step returned arrays of shapes {kinds[0]} for a state "
+                f"of shapes {kinds[1]}; return the state one step later."
             )
         return jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), new, s)
 

@@ -40,9 +40,13 @@ class Traced(NamedTuple):
     @property
     def network(self) -> Network:
         """The program cut at its vertices."""
+        return network(self.jaxpr, self.is_leaf, self.vertices)
+
+    @property
+    def is_leaf(self) -> tuple[bool, ...]:
+        """Which of the program's inputs are leaves."""
         first, last = len(self.before), len(self.before) + len(self.leaves)
-        is_leaf = tuple(first <= k < last for k in range(len(self.jaxpr.invars)))
-        return network(self.jaxpr, is_leaf, self.vertices)
+        return tuple(first <= k < last for k in range(len(self.jaxpr.invars)))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from localgrad._jaxpr.primitives import (
     is_branch,
     is_call,
     is_convolution,
+    is_derived,
     is_inexact,
     is_loop,
     is_mark,
@@ -52,6 +53,7 @@ from localgrad._jaxpr.unasked import sends_unasked
 __all__ = [
     "sends_unasked",
     "bind",
+    "is_derived",
     "empty",
     "is_seen",
     "replayed",

@@ -1,6 +1,7 @@
 """Layer 2: the network of a function, its program cut at its vertices."""
 
 from localgrad._network.active import flags
+from localgrad._network.blame import blaming
 from localgrad._network.body import Body, Inside, Once, Point
 from localgrad._network.kind import NUMBERS, Numbers
 from localgrad._network.network import Network, State, each, network
@@ -19,6 +20,7 @@ __all__ = [
     "State",
     "Vertex",
     "added",
+    "blaming",
     "cut",
     "each",
     "flags",

@@ -127,12 +127,14 @@ class Network:
         """Of every vertex, how many flags those raise that send messages to it, and the root."""
         inputs = [np.float32(0)] * len(self.body.jaxpr.invars)
 
-        def seen(flags: State) -> tuple[Any, State]:
-            loss, found = self.predict(inputs, flags, _silent(kept), cut, SENDING)
-            return jnp.float32(loss), found
+        def heard(sent: State) -> Any:
+            """Every flag times those of the senders."""
+            loss, found = self.predict(inputs, sent, _silent(kept), cut, SENDING)
+            products = jax.tree.map(lambda x, flag: jnp.sum(x * flag), (loss, found), (root, flags))
+            return sum(jax.tree.leaves(products))
 
-        _, pull = jax.vjp(seen, flags)
-        return pull((root, flags))[0]
+        total, pull = jax.vjp(heard, flags)
+        return pull(jnp.ones_like(total))[0]
 
     def _passed(self, f: Any) -> "Network":
         """The network of what a pass makes of this one."""

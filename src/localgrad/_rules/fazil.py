@@ -92,7 +92,7 @@ class ValuePhi:
 
     def init(self, mu: Any) -> Any:
         """For how many steps the error of each unit has been silent."""
-        return jnp.zeros(mu.shape, jnp.int32)
+        return jnp.zeros_like(mu, dtype=jnp.int32)
 
     def __call__(self, memory: Any, error: Any, moved: Any, pulse: Any) -> tuple[Any, Any]:
         """Where to be plastic, and the next memory."""
@@ -164,14 +164,14 @@ class FaZIL(Rule):
     def phases(self, depth: int) -> tuple[Phase, ...]:
         """The input alone, then the target, until the wave has passed the lowest synapse."""
         return (
-            Phase(self.wait_before, nudge=0.0, read=0.0, every=True),
+            Phase(self.wait_before, nudge=0.0, read=1 / self.nudge, every=True),
             Phase(depth + self.wait_after, self.nudge, 1 / self.nudge, every=True),
         )
 
     def init(self, mu: Any) -> Neuron:
         """The values of a forward sweep, or silence; nothing has fired."""
         value = mu if self.settle == "forward" else jnp.zeros_like(mu)
-        no, memory = jnp.zeros(mu.shape, bool), self.phi.init(mu)
+        no, memory = jnp.zeros_like(mu, dtype=bool), self.phi.init(mu)
         return Neuron(value, jnp.zeros_like(mu), value, no, no, memory)
 
     def value(self, s: Neuron, mu: Any) -> Any:
@@ -200,7 +200,8 @@ class FaZIL(Rule):
         """
         mu, e, fb = inbox.mu, inbox.error, inbox.feedback
         if inbox.relay:
-            return Neuron(mu, fb, mu, inbox.pulse & jnp.ones_like(s.phi), ~jnp.isnan(mu) | True, s.memory)
+            always = jnp.ones_like(s.fired)
+            return Neuron(mu, fb, mu, always & inbox.pulse, always, s.memory)
         moved = jnp.abs(change(mu, s.prediction)) > self.phi.threshold
         phi, memory = self.phi(s.memory, fb, moved & inbox.moved, inbox.pulse)
         phi = phi & ~s.fired

@@ -1,5 +1,6 @@
 """Inference learning: predictive coding as usual."""
 
+import math
 from typing import Any, ClassVar, NamedTuple, final
 
 import jax
@@ -52,7 +53,7 @@ class InferenceLearning(Rule):
     Attributes:
         steps: Number of inference steps, at least 1; the longest path to the loss at least, or
             some parameters receive nothing. Static.
-        rate: ``gamma``, in steps of time; between 0 and 2. Too large a rate diverges (the limit is
+        rate: ``gamma``, in steps of time; greater than 0. Too large a rate diverges (the limit is
             2 over the largest curvature of the energy); `compare` and `record` tell.
         nudge: ``beta``, the error of the loss; of either sign.
         tolerance: Stop when ``max |fb - e| / max |fb|`` is no larger than this; 0 takes all steps,
@@ -87,7 +88,7 @@ class InferenceLearning(Rule):
     loop: Loop = Loop()
 
     def __post_init__(self) -> None:
-        check_relaxing(self)
+        check_relaxing(self, most=math.inf)
 
     def init(self, mu: Any) -> Neuron:
         """``x = mu``, ``e = 0``."""

@@ -138,13 +138,14 @@ class ZIL(Rule):
         return inbox.time == inbox.level
 
     def step(self, s: Neuron, inbox: Inbox) -> Neuron:
-        """Inference learning's step; levelled, all is held behind the wave.
+        """Inference learning's step; levelled, a vertex takes it once, when the wave arrives.
 
-        Nobody reads what happens behind the wave, but at ``gamma = 1`` it would overflow.
+        Ahead of the wave nothing moves, and what happens behind it nobody reads; at ``gamma = 1``
+        it would overflow.
         """
         e, fb = inbox.error, inbox.feedback
         x, e = s.value + self.rate * (e - fb), (1 - self.rate) * e + self.rate * fb
         if not self.levelled:
             return Neuron(x, e, inbox.mu)
-        waits = inbox.time < inbox.level
-        return Neuron(jnp.where(waits, x, s.value), jnp.where(waits, e, s.error), inbox.mu)
+        arrives = inbox.time + 1 == inbox.level
+        return Neuron(jnp.where(arrives, x, s.value), jnp.where(arrives, e, s.error), inbox.mu)

@@ -104,7 +104,8 @@ NoFields = lg.Backprop
 
 def rule_name(default: str) -> Any:
     """What the help says of an option that names a rule."""
-    return arg(metavar="|".join(rules()), help_behavior_hint=f"(default: {default})")
+    names = "|".join((*rules(), "MODULE:CLASS"))
+    return arg(metavar=names, help_behavior_hint=f"(default: {default})")
 
 
 def parse(command: str, kind: type[T], argv: Sequence[str]) -> T:

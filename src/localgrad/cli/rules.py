@@ -20,6 +20,7 @@ from tyro.constructors import (
 
 import localgrad as lg
 from localgrad.cli.errors import UsageError, explained
+from localgrad.cli.target import load
 from localgrad.experiments.names import suggest
 
 
@@ -31,14 +32,31 @@ def rules() -> dict[str, type[lg.Rule]]:
 
 
 def chosen(name: str, option: str) -> lg.Rule:
-    """The rule that an option names, with its defaults.
+    """The rule that an option names, with its defaults: ours, or ``package.module:Class``.
 
     Raises:
         UsageError: if there is none.
+        FailedError: if the module of a rule of one's own cannot be imported.
     """
+    if ":" in name:
+        return _own(name, option)
     if name not in rules():
         raise UsageError(f"there is no rule {name!r}", f"{option} {name}", suggest(name, rules()))
     return rules()[name]()
+
+
+def _own(name: str, option: str) -> lg.Rule:
+    """A rule of the user's own."""
+    kind: Any = load(name, option)
+    if not (inspect.isclass(kind) and issubclass(kind, lg.Rule)):
+        what = f"{name} is no rule"
+        do = "write a class under @localgrad.learning_rule that derives from localgrad.Rule"
+        raise UsageError(what, f"{option} {name}", do)
+    try:
+        return kind()
+    except TypeError as error:
+        do = "give every field of the rule a default"
+        raise UsageError(f"{name}() failed: {error}", f"{option} {name}", do) from error
 
 
 def registry() -> ConstructorRegistry:

@@ -1,0 +1,78 @@
+"""Which equation it was that sends no errors back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+from localgrad._jaxpr import advice, bind, explain, inner, is_call, is_derived, is_loop, located_at, opened
+from localgrad._network.active import Flags, active, flags, settled
+
+IRREVERSIBLE = (TypeError, ValueError, NotImplementedError, jax.errors.UnexpectedTracerError)
+"""What JAX raises about an equation without a derivative in reverse."""
+
+
+@contextmanager
+def blaming(jaxpr: Any, leaves: Flags) -> Iterator[None]:
+    """Say of what JAX raises here which equation of the user's it is about, and what to do."""
+    try:
+        yield
+    except IRREVERSIBLE as error:
+        fails = _closes_over if isinstance(error, jax.errors.UnexpectedTracerError) else _fails
+        found = next(_culprits(jaxpr, leaves, None, fails), None)
+        if found and not any("what to do:" in note for note in getattr(error, "__notes__", ())):
+            eqn, around = found
+            met = f"{eqn.primitive} cannot send errors back."
+            error.add_note(explain(met, located_at(eqn, around), advice(eqn, error)))
+        raise
+
+
+def _culprits(
+    program: Any, inputs: Flags, call: Any, fails: Callable[[Any, Flags, frozenset[Any]], bool]
+) -> Iterator[tuple[Any, Any]]:
+    """The equations that errors reach and cannot pass, each with the call it stands in."""
+    jaxpr, _ = opened(program)
+    moves = active(jaxpr, inputs)
+    for eqn in jaxpr.eqns:
+        given = flags(eqn.invars, moves)
+        if not any(given):
+            continue
+        around = call or eqn if is_call(eqn) else call
+        for held in inner(eqn).values():
+            inside = settled(eqn, given)[0] if is_loop(eqn) else given
+            for body in held:
+                skipped = len(inside) - len(opened(body)[0].invars)
+                yield from _culprits(body, inside[skipped:], around, fails)
+        if not inner(eqn) and fails(eqn, given, moves):
+            yield eqn, call
+
+
+def _closes_over(eqn: Any, given: Flags, moves: frozenset[Any]) -> bool:
+    """Whether the equation may have closed over an array of the trace: it has code of its own."""
+    return is_derived(eqn)
+
+
+def _fails(eqn: Any, given: Flags, moves: frozenset[Any]) -> bool:
+    """Whether the equation has no derivative in reverse, found by taking it."""
+    wanted = [k for k, var in enumerate(eqn.outvars) if var in moves]
+    if not wanted:
+        return False
+
+    def pulled(operands: list[Any], errors: list[Any]) -> Any:
+        def run(*moving: Any) -> list[Any]:
+            supply = iter(moving)
+            full = [next(supply) if g else x for g, x in zip(given, operands, strict=True)]
+            outputs = bind(eqn, full)
+            return [outputs[k] for k in wanted]
+
+        moving = [x for g, x in zip(given, operands, strict=True) if g]
+        return jax.vjp(run, *moving)[1](errors)
+
+    try:
+        jax.make_jaxpr(pulled)(
+            [v.aval for v in eqn.invars], [eqn.outvars[k].aval for k in wanted]
+        )
+    except IRREVERSIBLE:
+        return True
+    return False
