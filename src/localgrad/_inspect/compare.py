@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from localgrad._call import Call, Signature
-from localgrad._engine import Autonomous, Clocked, Simulation, Sweeping, Synchronous
-from localgrad._inspect.compiled import compiled
-from localgrad._inspect.spots import not_finite, spots
+from localgrad._call import Signature
+from localgrad._engine import Dynamics, Problem, assembled, by_events, is_static, trial
+from localgrad._inspect.spots import Spots
 from localgrad._inspect.table import Column, Table
 from localgrad._inspect.tabular import Tabular
-from localgrad._rules import ZIL, Backprop, Rule
+from localgrad._jaxpr import replayed
+from localgrad._network import Network
+from localgrad._protocol import Rule
+from localgrad._rules import ZIL
 
 AT_REST = 1e-2
 """The residual above which a relaxation is not called converged."""
@@ -144,64 +148,82 @@ def compare(
     signature = Signature.of(f, argnums, has_aux, holomorphic, allow_int, rule, vertices)
 
     def compare_f(*args: Any, **kwargs: Any) -> Comparison:
-        names: list[str] = []
-        static: dict[str, Any] = {}
-
-        def by_rule(call: Call) -> Any:
-            names[:] = call.names
-            if isinstance(rule.engine, Synchronous):
-                return _stepwise(rule, call, static)
-            value, _, gradients = rule.engine(rule, call.problem)
-            return value, gradients, {}
-
-        def by_backprop(call: Call) -> Any:
-            return Backprop.engine(Backprop(), call.problem).gradients
-
-        value, gradients, measured = compiled(signature, args, kwargs, by_rule)
-        exact = compiled(signature, args, kwargs, by_backprop)
-        leaves = tuple(_leaf(*pair) for pair in zip(names, gradients, exact, strict=True))
-        value = np.asarray(value).item()
-        report = _report(measured, static) if measured else {}
-        return Comparison(rule, value, leaves, **report)
+        call = signature.bind(args, kwargs)
+        whole = replace(call.problem, twins=()).traced()
+        exact = _exact(whole.jaxpr, whole.before, whole.leaves)
+        report: dict[str, Any] = {}
+        if rule.engine == "steps":
+            value, gradients, report = _stepwise(rule, call.problem)
+        elif rule.engine == "events":
+            value, _, gradients = by_events(rule, call.problem, compiled=True)
+        else:
+            value, gradients = _value(whole.jaxpr, whole.before, whole.leaves), exact
+        leaves = tuple(_leaf(*pair) for pair in zip(call.names, gradients, exact, strict=True))
+        return Comparison(rule, np.asarray(value).item(), leaves, **report)
 
     return compare_f
 
 
-def _stepwise(rule: Any, call: Call, static: dict[str, Any]) -> Any:
-    """The loss, the gradients, and what tells how the inference has ended.
-
-    What is known without running it is put into `static`.
-    """
-    simulation: Simulation = rule.engine.simulation(rule, call.problem)
-    state, steps = simulation.relaxed(simulation.begin())
-    graph = call.problem.graph()
-    found = spots(simulation, graph)
-    static["depth"] = simulation.depth
-    static["vertices"] = tuple(spot.name for spot in found)
-    static["top_down"] = isinstance(simulation, Sweeping)
-    signals = simulation.signals(state)
-    broken = not_finite(simulation, found, state, signals.errors)
-    measured = {"steps": steps, "broken": broken}
-    if not isinstance(simulation, Clocked | Autonomous):
-        # What is not finite is not at rest.
-        measured["residual"] = jnp.where(jnp.any(broken), jnp.nan, simulation.residual(state))
-    return simulation.loss, simulation.gradients(state), measured
+def _replayed(jaxpr: Any, before: Any, leaves: Any) -> Any:
+    return replayed(jaxpr, [*before, *leaves])[0]
 
 
-def _report(measured: dict[str, Any], static: dict[str, Any]) -> dict[str, Any]:
+_value = jax.jit(_replayed, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _exact(jaxpr: Any, before: Any, leaves: Any) -> Any:
+    """Backpropagation's gradients: those of the whole program, by JAX."""
+    loss, pull = jax.vjp(lambda *leaves: _replayed(jaxpr, before, leaves), *leaves)
+    return pull(jnp.ones_like(loss))
+
+
+def _stepwise(rule: Rule, problem: Problem) -> Any:
+    """The loss, the gradients, and how the inference has ended."""
+    traced = problem.traced(units=rule.derivatives != "everywhere")
+    inputs = traced.before, traced.leaves, traced.rest
+    if is_static(rule):
+        run = _measured_compiled
+    else:
+        run = jax.jit(partial(_measured, rule), static_argnums=0)
+        run = lambda _, *others, run=run: run(*others)  # noqa: E731
+    value, gradients, measured = run(rule, traced.network, *inputs)
+    dynamics = assembled(rule, traced.network, traced.before, traced.rest)
+    names = [spot.name for spot in Spots(dynamics, traced.network).all]
+    return value, gradients, _report(measured, dynamics, names)
+
+
+def _measured(rule: Rule, network: Network, before: Any, leaves: Any, rest: Any) -> Any:
+    dynamics = assembled(rule, network, before, rest)
+    forward = dynamics.forward(leaves)
+    now, gradients, steps = trial(dynamics, leaves, forward)
+    signals = dynamics.signals(leaves, forward, now, now.nudge)
+    broken = Spots(dynamics, network).not_finite(forward, now, signals.errors)
+    # What is not finite is not at rest.
+    residual = jnp.where(jnp.any(broken), jnp.nan, dynamics.residual(signals))
+    return forward.loss, gradients, {"steps": steps, "broken": broken, "residual": residual}
+
+
+_measured_compiled = jax.jit(_measured, static_argnums=(0, 1))
+
+
+def _report(
+    measured: dict[str, Any], dynamics: Dynamics, names: Sequence[str]
+) -> dict[str, Any]:
     """The fields of a comparison that say how an inference has ended."""
-    steps, depth = int(measured["steps"]), static["depth"]
-    residual = float(measured["residual"]) if "residual" in measured else None
-    broken = [n for n, b in zip(static["vertices"], measured["broken"], strict=True) if b]
+    steps, depth = int(measured["steps"]), dynamics.network.depth
+    # Behind the wave of a rule that tells by itself when its synapses learn, nothing rests.
+    residual = None if dynamics.rule.tells else float(measured["residual"])
+    broken = [n for n, b in zip(names, measured["broken"], strict=True) if b]
     warnings = []
     if broken:
         shown = ", ".join([*broken[:5], *(["..."] if len(broken) > 5 else [])])
         warnings.append(
-            f"values or errors that are not finite at {len(broken)} of {len(static['vertices'])} "
+            f"values or errors that are not finite at {len(broken)} of {len(names)} "
             f"vertices ({shown}): the inference diverges. Lower the rate or the nudge; "
             "localgrad.record shows where and when it begins."
         )
-    if steps < depth and not static["top_down"]:
+    if steps < depth and not dynamics.rule.sweeps:
         warnings.append(
             f"{steps} steps met a network of depth {depth}, where errors move one level a step: "
             f"what is more than {steps} levels from the loss has received nothing, or not all of "

@@ -1,6 +1,5 @@
 """`graph`: the vertices of a function, as a plain object that prints as a table."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,12 +7,21 @@ from typing import Any, NamedTuple
 import jax
 
 from localgrad._call import Signature
-from localgrad._graph import Container, Graph, Part, Place, Step, levels
-from localgrad._graph.stacked import Stacked
 from localgrad._inspect.groups import numbered, scope_of
 from localgrad._inspect.table import Column, Table
 from localgrad._inspect.tabular import Tabular
-from localgrad._jaxpr import holds_code, is_mark, is_wiring, located_at, located_in
+from localgrad._jaxpr import (
+    computing,
+    holds_code,
+    is_branch,
+    is_literal,
+    is_loop,
+    is_mark,
+    located_at,
+    located_in,
+    loop_layout,
+)
+from localgrad._network import Body, Inside, Network, Point, flags
 from localgrad._rules import Backprop
 
 
@@ -181,7 +189,8 @@ def graph(
             mixed = dict(enumerate(leaves)) | dict(zip(shapes, arrays, strict=True))
             args, kwargs = jax.tree.unflatten(tree, mixed.values())
             call = signature.bind(args, kwargs)
-            views.append(view(call.problem.graph(), call.names))
+            traced = call.problem.traced()
+            views.append(view(traced.network, len(traced.before), call.names))
 
         jax.eval_shape(run, [leaves[k] for k in shapes])
         return views[0]
@@ -189,35 +198,41 @@ def graph(
     return graph_f
 
 
-def view(graph: Graph, names: Sequence[str]) -> GraphView:
-    """A graph as a plain object, with names for its leaves."""
-    places = levels(graph)
-    known = standing(graph)
-    flows: dict[Step, Flow] = {}
-    # Behind the leaves stand feedback weights, which no error reaches.
-    others = [NOTHING] * (len(graph.inputs) - len(names))
-    leaves = [*(Flow(frozenset([name]), frozenset()) for name in names), *others]
-    _follow(graph, leaves, {step: stands.name for step, stands in known.items()}, flows)
-    vertices = tuple(
-        _vertex(step, stands.name, stands.group, places[step], flows[step])
-        for step, stands in known.items()
-    )
-    learning = tuple(n for n, learns in zip(names, graph.learns, strict=False) if learns)
-    return GraphView(vertices, learning, {v.name: v for v in vertices})
+def view(network: Network, before: int, names: Sequence[str]) -> GraphView:
+    """A network as a plain object.
+
+    Args:
+        network: As a function's program gives it: no scan is unrolled.
+        before: How many inputs come before the leaves.
+        names: Those of the leaves.
+    """
+    body = network.body
+    flows = [NOTHING] * len(body.jaxpr.invars)
+    flows[before : before + len(names)] = [Flow(frozenset([n]), frozenset()) for n in names]
+    found: dict[str, Flow] = {}
+    root, *_ = _follow(body, network.vertices, flows, found)
+    vertices = [
+        _vertex(vertex, copies, found[vertex.name])
+        for vertex, copies in _placed(body, network.vertices, network.places)
+    ]
+    vertices.append(_root(body, root))
+    learns = body.learns[before : before + len(names)]
+    leaves = tuple(n for n, moves in zip(names, learns, strict=True) if moves)
+    return GraphView(tuple(vertices), leaves, {v.name: v for v in vertices})
 
 
 class Flow(NamedTuple):
-    """What reaches a slot without another vertex between.
+    """What reaches a value without another vertex between.
 
-    The vertices and leaves, and the computing steps on the way, which are folded into whoever
-    reads the slot.
+    The vertices and leaves, and the computing equations on the way, which are folded into whoever
+    reads the value.
     """
 
     names: frozenset[str]
-    folded: frozenset[Step]
+    folded: frozenset[Any]
 
     def joined(self, *others: "Flow") -> "Flow":
-        """What reaches any of several slots."""
+        """What reaches any of several values."""
         names = self.names.union(*(other.names for other in others))
         return Flow(names, self.folded.union(*(other.folded for other in others)))
 
@@ -225,103 +240,102 @@ class Flow(NamedTuple):
 NOTHING = Flow(frozenset(), frozenset())
 
 
-class Standing(NamedTuple):
-    """A vertex's name, the labels of what it stands in, and of each scan length and `reverse`."""
-
-    name: str
-    group: tuple[str, ...]
-    loops: tuple[tuple[int, bool], ...]
-
-
-def standing(graph: Graph) -> dict[Step, Standing]:
-    """The vertices that reach the loss, in the order of computation."""
-    return _standing(graph, levels(graph), (), (), Counter())
-
-
-def _standing(
-    graph: Graph,
-    places: dict[Step, list[Place]],
-    group: tuple[str, ...],
-    loops: tuple[tuple[int, bool], ...],
-    count: Counter[str],
-) -> dict[Step, Standing]:
-    found: dict[Step, Standing] = {}
-    for step in graph.moving:
-        around = loops
-        if isinstance(step, Stacked):
-            around = (*loops, (step.layout.length, step.layout.reverse))
-        for part in step.parts if isinstance(step, Container) else ():
-            found |= _standing(part.graph, places, (*group, part.label), around, count)
-        if step in places:
-            label = label_of(step)
-            count[label] += 1
-            name = f"{label}.{count[label]}" if count[label] > 1 else label
-            found[step] = Standing(name, group, loops)
+def _placed(body: Body, vertices: Any, places: Any) -> list[tuple[Any, list[tuple[int, int]]]]:
+    """Every vertex with level and relays of its copies, the first iteration first."""
+    found: list[tuple[Any, list[tuple[int, int]]]] = []
+    for k, node in sorted(body.nodes.items()):
+        if isinstance(node, Point):
+            found.append((vertices[k][0], places[k][::-1]))
+        elif isinstance(node, Inside):
+            several = vertices[k] if isinstance(vertices[k], tuple) else (vertices[k],)
+            for inner, v, p in zip(node.bodies, several, places.get(k, ()), strict=False):
+                found += _placed(inner, v, p)
     return found
 
 
-def label_of(step: Step) -> str:
-    """What a vertex is called before it is numbered: by its mark, or by its operation."""
-    eqn = step.equation.eqn
-    if is_mark(eqn):
-        return str(eqn.params["name"])
-    return "loss" if step.is_root else str(eqn.primitive)
-
-
 def _follow(
-    graph: Graph, inputs: Sequence[Flow], names: dict[Step, str], flows: dict[Step, Flow]
+    body: Body, vertices: Any, inputs: Sequence[Flow], found: dict[str, Flow]
 ) -> list[Flow]:
-    """The flows at a graph's outputs from those at its inputs; `flows` receives the vertices'."""
-    at = dict(zip(graph.inputs, inputs, strict=True))
-    for step in graph.moving:
-        if isinstance(step, Container):
-            each = [_through(part, at, names, flows) for part in step.parts]
-            joined = [NOTHING.joined(*flows) for flows in zip(*each, strict=True)]
-            at.update(zip(step.equation.outputs, joined, strict=True))
+    """The flows at a program's outputs from those at its inputs; `found` receives the vertices'."""
+    at = dict(zip(body.jaxpr.invars, inputs, strict=True))
+    for k, eqn in enumerate(body.jaxpr.eqns):
+        node = body.nodes.get(k)
+        given = [NOTHING if is_literal(v) else at.get(v, NOTHING) for v in eqn.invars]
+        if isinstance(node, Inside):
+            at.update(zip(eqn.outvars, _through(node, eqn, vertices[k], given, found), strict=True))
             continue
-        flow = NOTHING.joined(*(at.get(slot, NOTHING) for slot in step.parents))
-        if not is_wiring(step.equation.eqn):
-            flow = Flow(flow.names, flow.folded | {step})
-        if step in names:
-            flows[step] = flow
-            flow = Flow(frozenset([names[step]]), frozenset())
-        at.update((slot, flow) for slot in step.wanted)
-    return [at.get(slot, NOTHING) for slot in graph.outputs]
+        moves = flags(eqn.invars, body.moves)
+        flow = NOTHING.joined(*(f for f, m in zip(given, moves, strict=True) if m))
+        if flow.names or flow.folded or isinstance(node, Point):
+            flow = flow.joined(Flow(frozenset(), frozenset(computing(eqn))))
+        if isinstance(node, Point):
+            found[vertices[k][0].name] = flow
+            flow = Flow(frozenset([vertices[k][0].name]), frozenset())
+        at.update((var, flow) for var in eqn.outvars if var in body.moves)
+    return [NOTHING if is_literal(v) else at.get(v, NOTHING) for v in body.jaxpr.outvars]
 
 
 def _through(
-    part: Part, at: dict[int, Flow], names: dict[Step, str], flows: dict[Step, Flow]
+    node: Inside, eqn: Any, vertices: Any, given: list[Flow], found: dict[str, Flow]
 ) -> list[Flow]:
-    """The flows at the outputs of a part of a container."""
-    inputs = [at.get(o, NOTHING) if isinstance(o, int) else NOTHING for o in part.operands]
-    outputs = _follow(part.graph, inputs, names, flows)
-    if not inputs[part.carries]:
+    """The flows at the outputs of an equation with programs inside."""
+    if is_branch(eqn):
+        pairs = zip(node.bodies, vertices, strict=True)
+        each = [_follow(body, v, given[1:], found) for body, v in pairs]
+        return [NOTHING.joined(*flows) for flows in zip(*each, strict=True)]
+    (body,) = node.bodies
+    outputs = _follow(body, vertices, given, found)
+    if not is_loop(eqn):
         return outputs
-    ends = [{name for name in flow.names if "@" not in name} for flow in outputs]
-    inputs[part.carries] = [
-        flow.joined(Flow(frozenset(f"{name}@-1" for name in end), frozenset()))
-        for flow, end in zip(inputs[part.carries], ends, strict=False)
+    layout = loop_layout(eqn)
+    carries, ends = layout.inputs[1], outputs[layout.outputs[0]]
+    before = [frozenset(f"{n}@-1" for n in end.names if "@" not in n) for end in ends]
+    given[carries] = [
+        flow.joined(Flow(names, frozenset()))
+        for flow, names in zip(given[carries], before, strict=True)
     ]
-    return _follow(part.graph, inputs, names, flows)
+    return _follow(body, vertices, given, found)
 
 
-def _vertex(
-    step: Step, name: str, group: tuple[str, ...], places: Sequence[Place], flow: Flow
-) -> Vertex:
-    eqn = step.equation.eqn
-    aval: Any = eqn.outvars[step.equation.outputs.index(step.wanted[0])].aval
-    inside = "local" if len(flow.folded) < 2 else f"{len(flow.folded)} equations"
-    if any(holds_code(folded.equation.eqn) for folded in flow.folded):
-        inside = "opaque"
+def _vertex(vertex: Any, copies: Sequence[tuple[int, int]], flow: Flow) -> Vertex:
     return Vertex(
-        name=name,
-        operation=str(eqn.primitive),
-        type=f"{aval.dtype}[{','.join(map(str, aval.shape))}]",
-        levels=tuple(place.level for place in places),
+        name=vertex.name,
+        operation=vertex.operation,
+        type=_type(vertex),
+        levels=tuple(level for level, _ in copies),
         parents=tuple(sorted(flow.names)),
-        relays=tuple(place.relays for place in places),
-        inside=inside,
-        source=located_at(step.equation.site),
-        scope=located_in(step.equation.site),
-        group=group,
+        relays=tuple(relays for _, relays in copies),
+        inside=_inside(flow),
+        source=vertex.origin,
+        scope=vertex.scope,
+        group=vertex.place,
     )
+
+
+def _root(body: Body, flow: Flow) -> Vertex:
+    """The loss, whose error is given."""
+    loss = body.jaxpr.outvars[0]
+    eqn = next((eqn for eqn in body.jaxpr.eqns if loss in eqn.outvars), None)
+    return Vertex(
+        name=str(eqn.params["name"]) if eqn and is_mark(eqn) else "loss",
+        operation=str(eqn.primitive) if eqn else "copy",
+        type=_type(loss.aval),
+        levels=(0,),
+        parents=tuple(sorted(flow.names)),
+        relays=(0,),
+        inside=_inside(flow),
+        source=located_at(eqn) if eqn else "",
+        scope=located_in(eqn) if eqn else "",
+        group=(),
+    )
+
+
+def _type(value: Any) -> str:
+    return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+
+
+def _inside(flow: Flow) -> str:
+    """What stands between a vertex and its parents."""
+    if any(holds_code(eqn) for eqn in flow.folded):
+        return "opaque"
+    return "local" if len(flow.folded) < 2 else f"{len(flow.folded)} equations"

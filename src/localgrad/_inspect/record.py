@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from localgrad._call import Call, Signature, require
-from localgrad._engine import Autonomous, Clocked, Problem, Simulation, Synchronous
-from localgrad._graph import Graph, State, each, entries
+from localgrad._engine import Moment, Signals, assembled, trial
 from localgrad._inspect.compiled import compiled
 from localgrad._inspect.graph import view
 from localgrad._inspect.recording import NEVER, Recording, VertexRecording, nearest
-from localgrad._inspect.spots import Spot, not_finite, root_of, spots, values_of
+from localgrad._inspect.spots import Spot, Spots
 from localgrad._jaxpr import hoisted
-from localgrad._rules import ZIL, FixedPrediction, Rule
+from localgrad._protocol import Rule
+from localgrad._rules import ZIL
 
 Only = str | Sequence[str] | Callable[[str], bool] | None
 
@@ -83,7 +83,7 @@ def record(
     stepwise = replace(rule, clock=True) if isinstance(rule, ZIL) else rule
     met = f"met {type(rule).__name__}, which has no dynamics: it does not run step by step."
     do = "record a rule that does, e.g. rule=localgrad.InferenceLearning() or localgrad.ZIL()."
-    require(isinstance(stepwise.engine, Synchronous), met, do)
+    require(stepwise.engine == "steps", met, do)
 
     def record_f(*args: Any, **kwargs: Any) -> Recording:
         calls: list[Call] = []
@@ -110,28 +110,34 @@ class _Frame(NamedTuple):
 
 
 class _Film:
-    """A simulation in front of a camera."""
+    """The dynamics of a rule in front of a camera."""
 
-    def __init__(self, rule: Any, call: Call, every: int, only: Only) -> None:
-        self._simulation: Simulation = rule.engine.simulation(rule, call.problem)
-        self._every = every
-        graph = call.problem.graph()
-        self._view = view(graph, call.names)
-        self._all, self._root = spots(self._simulation, graph), root_of(graph)
-        self._watched = (*(spot.name for spot in self._all), self._root)
+    def __init__(self, rule: Rule, call: Call, every: int, only: Only) -> None:
+        traced = call.problem.traced(units=rule.derivatives != "everywhere")
+        self._rule, self._every, self._leaves = rule, every, traced.leaves
+        self._dynamics = assembled(rule, traced.network, traced.before, traced.rest)
+        self._forward = self._dynamics.forward(traced.leaves)
+        self._view = view(traced.network, len(traced.before), call.names)
+        self._spots = Spots(self._dynamics, traced.network)
+        self._root = self._view.vertices[-1].name
+        self._watched = (*(spot.name for spot in self._spots.all), self._root)
         self._chosen = _chosen(only, self._watched)
-        self._recorded = [spot for spot in self._all if spot.name in self._chosen]
+        self._recorded = [spot for spot in self._spots.all if spot.name in self._chosen]
+        phases = rule.phases(self._dynamics.network.depth)
+        self._steps = sum(phase.steps for phase in phases)
+        each = [jnp.full(p.steps, jnp.asarray(p.nudge, self._forward.loss.dtype)) for p in phases]
+        last = jnp.asarray(phases[-1].nudge, self._forward.loss.dtype)
+        self._nudges = jnp.concatenate([*each, last[None]])
         # Rules that tell by themselves when a synapse learns. With the others all do at the end.
-        self._tells = isinstance(self._simulation, Clocked | Autonomous)
-        self._exact = {} if self._tells else _exact(call.problem, graph, self._simulation.seed)
+        self._exact = {} if rule.tells else self._sent(last)
 
     def shot(self) -> tuple[Recording, list[Any], Sequence[Any]]:
         """The recording, still without auxiliary output and gradients, and these two."""
-        simulation = self._simulation
-        state, (frames, times, plastic) = self._run()
-        if not self._tells:
+        _, gradients, _ = trial(self._dynamics, self._leaves, self._forward)
+        frames, times, plastic = self._run()
+        if not self._rule.tells:
             plastic = [flags.at[-1].set(True) for flags in plastic]
-        seen = [(spot.name, spot.levels(simulation), spot.copies) for spot in self._recorded]
+        seen = [(spot.name, self._spots.levels(spot), spot.copies) for spot in self._recorded]
         if self._root in self._chosen:
             seen.append((self._root, (0,), ()))
         vertices = tuple(
@@ -146,66 +152,80 @@ class _Film:
             loss=frames.loss,
             energy=frames.energy,
             gradients=None,
-            value=simulation.loss,
+            value=self._forward.loss,
             aux=None,
             vertices=vertices,
             first_not_finite=first,
-            rule=simulation.rule.name,
+            rule=self._rule.name,
             names=tuple(name for name, _, _ in seen),
             graph=self._view,
             _watched=self._watched,
         )
-        return recording, simulation.aux, simulation.gradients(state)
+        return recording, self._forward.aux, gradients
 
-    def _run(self) -> tuple[Any, tuple[_Frame, Any, list[Any]]]:
-        """The last state; and at each time what is seen, and what was plastic since the one before.
+    def _run(self) -> tuple[_Frame, Any, list[Any]]:
+        """At each time what is seen, and what was plastic since the one before.
 
         A loop over the times, in each a loop over the steps up to the next.
         """
-        simulation, start = self._simulation, self._simulation.begin()
-        outside, tolerance = simulation.outside, simulation.rule.tolerance
-        first = jax.tree.map(lambda x: x[0], outside)
-        step = hoisted(lambda now: simulation.step(*now), (start, first))
+        dynamics, tolerance = self._dynamics, self._rule.tolerance
+        start = dynamics.begin(self._forward)
+
+        def step(now: Moment) -> Moment:
+            return dynamics.step(self._leaves, self._forward, now, self._nudge(now))
+
+        step = hoisted(step, start)
         see = hoisted(self._seen, start)
-        distance = hoisted(simulation.residual, start) if tolerance else None
+        distance = hoisted(lambda now: dynamics.residual(self._signals(now)), start)
 
-        def one(now: Any) -> Any:
-            state, time, plastic = now
-            state = step((state, jax.tree.map(lambda x: x[time], outside)))
-            plastic = [a | b for a, b in zip(plastic, self._plastic(state), strict=True)]
-            return state, time + 1, plastic
+        def one(at: Any) -> Any:
+            now, plastic = at
+            now = step(now)
+            return now, [a | b for a, b in zip(plastic, self._plastic(now), strict=True)]
 
-        def until_next(now: Any, next_time: Any) -> tuple[Any, Any]:
-            def continues(now: Any) -> Any:
-                is_early = now[1] < next_time
-                return is_early & (distance(now[0]) > tolerance) if distance else is_early
+        def until_next(at: Any, next_time: Any) -> tuple[Any, Any]:
+            def continues(at: Any) -> Any:
+                is_early = at[0].time < next_time
+                return is_early & (distance(at[0]) > tolerance) if tolerance else is_early
 
-            state, time, plastic = now
+            now, plastic = at
             silent = [jnp.zeros_like(flags) for flags in plastic]
-            after = lax.while_loop(continues, one, (state, time, silent))
-            return after, (see(state), time, plastic)
+            after = lax.while_loop(continues, one, (now, silent))
+            return after, (see(after[0]), after[0].time, after[1])
 
-        steps = simulation.steps
+        steps = self._steps
         ends = [*range(self._every, steps, self._every), steps, steps] if steps else [0]
-        now = start, jnp.int32(0), self._plastic(start)
-        (state, _, _), frames = lax.scan(until_next, now, jnp.array(ends, jnp.int32))
-        return state, frames
+        begin = start, self._plastic(start)
+        first = see(start), start.time, begin[1]
+        if steps:
+            _, later = lax.scan(until_next, begin, jnp.array(ends[:-1], jnp.int32))
+            return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, later)
+        return jax.tree.map(lambda a: a[None], first)
 
-    def _seen(self, state: Any) -> _Frame:
-        simulation = self._simulation
-        values, errors = values_of(simulation, state), simulation.signals(state).errors
-        loss, pull = _root(simulation, state, values)
+    def _nudge(self, now: Moment) -> Any:
+        """How strongly the loss pulls now."""
+        return self._nudges[jnp.minimum(now.time, self._steps)]
+
+    def _signals(self, now: Moment) -> Signals:
+        return self._dynamics.signals(self._leaves, self._forward, now, self._nudge(now))
+
+    def _seen(self, now: Moment) -> _Frame:
+        dynamics, forward = self._dynamics, self._forward
+        values = dynamics.each(self._rule.value, now.neurons, forward.stored)
+        errors, pull = self._signals(now).errors, self._nudge(now)
+        loss = dynamics.loss(self._leaves, forward, now)
         # Without the loss as long as it does not pull: it may be infinite.
         nudged = jnp.where(pull != 0, pull * loss, 0)
-        vertices = [self._vertex(spot, values, errors) for spot in self._recorded]
+        held, sent = self._spots.entries(values), self._spots.entries(errors)
+        vertices = [self._vertex(spot, held, sent) for spot in self._recorded]
         if self._root in self._chosen:
             vertices.append((loss, pull, nudged, None))
-        energy = sum((_energy(error, 0) for error in entries(errors)), nudged)
-        is_root_broken = ~jnp.isfinite(loss) & jnp.isfinite(simulation.loss)
-        broken = jnp.append(not_finite(simulation, self._all, state, errors), is_root_broken)
+        energy = sum((_energy(error, 0) for error in sent), nudged)
+        is_root_broken = ~jnp.isfinite(loss) & jnp.isfinite(forward.loss)
+        broken = jnp.append(self._spots.not_finite(forward, now, errors), is_root_broken)
         return _Frame(vertices, nudged, energy, broken)
 
-    def _vertex(self, spot: Spot, values: State, errors: State) -> tuple[Any, Any, Any, Any]:
+    def _vertex(self, spot: Spot, values: Any, errors: Any) -> tuple[Any, Any, Any, Any]:
         value, error, axes = spot.read(values), spot.read(errors), len(spot.copies)
         delivered = None
         if spot.name in self._exact:
@@ -213,38 +233,21 @@ class _Film:
             delivered = _dot(error, exact, axes) / _dot(exact, exact, axes)
         return value, error, _energy(error, axes), delivered
 
-    def _plastic(self, state: Any) -> list[Any]:
+    def _plastic(self, now: Moment) -> list[Any]:
         """Of the recorded vertices, whether their synapses learn now."""
-        simulation = self._simulation
-        found = simulation.plastic(state)
-        plastic = [jnp.asarray(spot.read(found)) for spot in self._recorded]
-        if self._root in self._chosen:
-            plastic.append(_is_root_plastic(simulation, state))
-        return plastic
+        if not self._rule.tells:
+            flags = [jnp.zeros(spot.copies, bool) for spot in self._recorded]
+            return [*flags, jnp.array(False)] if self._root in self._chosen else flags
+        found, root = self._dynamics.plastic(self._forward, now, self._nudge(now))
+        entries = self._spots.entries(found)
+        flags = [jnp.asarray(spot.read(entries)) for spot in self._recorded]
+        return [*flags, jnp.asarray(root)] if self._root in self._chosen else flags
 
-
-def _root(simulation: Simulation, state: Any, values: State) -> tuple[Any, Any]:
-    """The loss that follows from the values, and the error of the root: how strongly it pulls."""
-    _, loss = simulation.network.predict(simulation.messages, values, simulation.looped)
-    if isinstance(simulation, Autonomous):
-        return loss, state.root.error
-    return loss, simulation.seed
-
-
-def _is_root_plastic(simulation: Simulation, state: Any) -> Any:
-    if isinstance(simulation, Autonomous):
-        return jnp.any(state.root.phi)
-    return state.time == 0 if isinstance(simulation, Clocked) else jnp.array(False)
-
-
-def _exact(problem: Problem, graph: Graph, seed: Any) -> dict[str, Any]:
-    """The error that backpropagation sends to each vertex: the derivative of the uncut network."""
-    simulation = Simulation(FixedPrediction(), problem)
-    network, inputs = simulation.network, simulation.messages
-    silent = each(jnp.zeros_like, simulation.stored)
-    _, pull = jax.vjp(lambda added: network.tapped(inputs, added, lax.add), silent)
-    (errors,) = pull(seed)
-    return {spot.name: spot.read(errors) for spot in spots(simulation, graph)}
+    def _sent(self, nudge: Any) -> dict[str, Any]:
+        """The error that backpropagation sends to each vertex: the derivative of what flows."""
+        dynamics, forward = self._dynamics, self._forward
+        entries = self._spots.entries(dynamics.sent(self._leaves, forward, nudge))
+        return {spot.name: spot.read(entries) for spot in self._spots.all}
 
 
 def _energy(error: Any, axes: int) -> Any:

@@ -1,192 +1,91 @@
-"""Where the vertices that `graph` names stand in the states of a simulation."""
+"""Where the vertices of a function stand in the states of its dynamics."""
 
-import itertools
 import math
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from localgrad._engine import Simulation
-from localgrad._graph import Graph, Levelled, Network, State, Step, each, levels
-from localgrad._graph.levelled import chain_of
-from localgrad._graph.state import is_answering, key_of
-from localgrad._inspect.graph import label_of, standing
-from localgrad._jaxpr import located_at, located_in
-
-Path = tuple[int, ...]
-"""The keys of a state, from the outside in; within the entry of a chain, the relay."""
+from localgrad._engine import Dynamics, Forward, Moment
+from localgrad._network import Network, State
 
 
-class Key(NamedTuple):
-    """What a vertex is recognised by: of a scan's, either all iterations or one of them."""
+class Spot(NamedTuple):
+    """A vertex of `graph` in the states of its dynamics.
 
-    label: str
-    output: int
-    type: str
-    source: str
-    lengths: tuple[int, ...]
-    iteration: tuple[int, ...]
-
-
-class Copy(NamedTuple):
-    """A vertex as `graph` names it: all of its copies, or the one of a row."""
-
-    name: str
-    copies: tuple[int, ...]
-    row: int | None
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A vertex of `graph` in the states of a simulation.
-
-    `paths` lead to its entries. Where its copies are entries of their own they fill the `rows` of a
-    stack of shape `copies`; any other entry has such axes already.
+    Attributes:
+        name: Its name.
+        copies: The shape of its copies.
+        entries: Which entries of a state are its own.
+        rows: Which of the copies each entry is, where scans were unrolled.
+        is_relay: Whether it is a chain of relays, all of which stand on one axis.
     """
 
     name: str
     copies: tuple[int, ...]
-    paths: tuple[Path, ...]
-    rows: tuple[int, ...] = ()
+    entries: tuple[int, ...]
+    rows: tuple[int, ...]
+    is_relay: bool
 
-    def read(self, state: State, fill: Any = 0, numpy: Any = jnp) -> Any:
-        """The entry, copies on its leading axes; those that are not simulated are filled."""
-        entries = [_follow(state, path) for path in self.paths]
+    def read(self, entries: Sequence[Any], fill: Any = 0, numpy: Any = jnp) -> Any:
+        """Its own, copies on the leading axes; those that are not simulated are filled."""
+        own = [entries[k] for k in self.entries]
+        if self.is_relay:
+            return numpy.concatenate(own)
         if not self.rows:
-            return entries[0]
-        blank, found = numpy.full_like(entries[0], fill), dict(zip(self.rows, entries, strict=True))
+            return own[0]
+        blank, found = numpy.full_like(own[0], fill), dict(zip(self.rows, own, strict=True))
         stack = numpy.stack([found.get(row, blank) for row in range(math.prod(self.copies))])
         return stack.reshape(self.copies + stack.shape[1:])
 
-    def levels(self, simulation: Simulation) -> tuple[int, ...]:
-        """The level of each copy, -1 where nothing reaches the loss."""
-        found = np.ravel(self.read(simulation.levels, -1, np))
-        return tuple(map(int, found))
 
+class Spots:
+    """All vertices of a function in the states of a rule's dynamics, in the order of computation.
 
-def root_of(graph: Graph) -> str:
-    """The name of the loss."""
-    return next((v.name for step, v in standing(graph).items() if step.is_root), "loss")
-
-
-def spots(simulation: Simulation, graph: Graph) -> tuple[Spot, ...]:
-    """Find the vertices of a simulation in the graph of the function as it was written.
-
-    In a simulation branches and checkpoints are opened, and where there are relays scans are
-    unrolled. Vertices are recognised by operation, type, source line and iteration, in program
-    order. What only the opening has made (the choice between branches) gets a name of its own; a
-    chain of relays is ``name.relays``.
+    The dynamics' network may be levelled: then scans are unrolled, and there are relays.
     """
-    unrolled = isinstance(simulation.network, Levelled)
-    written, simulated = defaultdict[Key, list[Copy]](list), defaultdict[Key, list[Path]](list)
-    for key, copy in _written(graph, unrolled):
-        written[key].append(copy)
-    order = list(_simulated(simulation.network))
-    for key, path in order:
-        simulated[key].append(path)
-    known: dict[Path, Copy] = {}
-    for key, paths in simulated.items():
-        copies = written[key]
-        if len(paths) <= len(copies):
-            # In a first iteration the first vertices may depend on no leaf, and are none there.
-            known.update(zip(reversed(paths), reversed(copies), strict=False))
 
-    taken = {copy.name for copies in written.values() for copy in copies}
-    found: dict[str, list[tuple[Path, Copy]]] = {}
-    for key, path in order:
-        copy = known.get(path) or Copy(_fresh(key.label, taken), key.lengths, None)
-        found.setdefault(copy.name, []).append((path, copy))
-    return tuple(
-        spot for name, parts in found.items() for spot in _spots(name, parts, simulation.levels)
-    )
+    def __init__(self, dynamics: Dynamics, network: Network) -> None:
+        self._dynamics = dynamics
+        self._tree = jax.tree.structure(dynamics.network.vertices)
+        lengths = {v.name: v.lengths for v in jax.tree.leaves(network.vertices)}
+        own: dict[str, list[tuple[int, Any]]] = {}
+        for k, vertex in enumerate(jax.tree.leaves(dynamics.network.vertices)):
+            own.setdefault(vertex.name, []).append((k, vertex))
+        self.all = tuple(_spot(name, found, lengths) for name, found in own.items())
 
+    def entries(self, state: State) -> list[Any]:
+        """The entries of all vertices, one after the other."""
+        return self._tree.flatten_up_to(state)
 
-def values_of(simulation: Simulation, state: Any) -> State:
-    """The values that the vertices hold."""
-    return each(simulation.rule.value, simulation.neurons(state), simulation.stored)
+    def levels(self, spot: Spot) -> tuple[int, ...]:
+        """The level of each copy, -1 where nothing reaches the loss."""
+        found = spot.read(self.entries(self._dynamics.network.levels), -1, np)
+        return tuple(map(int, np.ravel(found)))
 
+    def not_finite(self, forward: Forward, now: Moment, errors: State) -> Any:
+        """Of each vertex, whether its error is not finite, or its value that was so at first."""
+        values = self._dynamics.each(self._dynamics.rule.value, now.neurons, forward.stored)
+        held, sent, first = map(self.entries, (values, errors, forward.stored))
 
-def not_finite(simulation: Simulation, spots: Sequence[Spot], state: Any, errors: State) -> Any:
-    """Of each vertex, whether its error is not finite, or its value that was so at first."""
-    values = values_of(simulation, state)
+        def is_broken(spot: Spot) -> Any:
+            value, error, stored = (spot.read(entries) for entries in (held, sent, first))
+            lost = ~jnp.isfinite(value) & jnp.isfinite(stored)
+            return jnp.any(~jnp.isfinite(error)) | jnp.any(lost)
 
-    def is_broken(spot: Spot) -> Any:
-        error, value, first = map(spot.read, (errors, values, simulation.stored))
-        return jnp.any(~jnp.isfinite(error)) | jnp.any(~jnp.isfinite(value) & jnp.isfinite(first))
-
-    return jnp.array([is_broken(spot) for spot in spots], bool)
+        return jnp.array([is_broken(spot) for spot in self.all], bool)
 
 
-def _spots(name: str, parts: list[tuple[Path, Copy]], levels: State) -> Iterator[Spot]:
-    """The spot of a vertex, and the one of its relays if there are any: one after the other."""
-    paths = tuple(path for path, _ in parts)
-    rows = tuple(copy.row for _, copy in parts if copy.row is not None)
-    yield Spot(name, parts[0][1].copies, paths, rows)
-    chains = [chain_of(path[-1]) for path in paths if len(path) == 1]
-    relays = [(c, k) for c in chains if c in levels for k in range(len(levels[c]))]
-    if relays:
-        yield Spot(f"{name}.relays", (len(relays),), tuple(relays), tuple(range(len(relays))))
-
-
-def _written(graph: Graph, unrolled: bool) -> Iterator[tuple[Key, Copy]]:
-    """The vertices of a graph, each once, or if `unrolled` once for each copy."""
-    places = levels(graph)
-    for step, (name, _, loops) in standing(graph).items():
-        lengths = tuple(length for length, _ in loops)
-        reached = np.array([place.level >= 0 for place in places[step]]).reshape(lengths)
-        reached = np.flip(reached, tuple(k for k, (_, reverse) in enumerate(loops) if reverse))
-        for k, slot in enumerate(step.wanted):
-            key, name_k = _key(step, slot), f"{name}:{k}" if k else name
-            if not unrolled:
-                yield key._replace(lengths=lengths), Copy(name_k, lengths, None)
-                continue
-            for row, index in enumerate(np.ndindex(lengths)):
-                copy = Copy(name_k, lengths, row if lengths else None)
-                if reached[index]:
-                    yield key._replace(iteration=index), copy
-
-
-def _simulated(
-    network: Network, path: Path = (), lengths: tuple[int, ...] = ()
-) -> Iterator[tuple[Key, Path]]:
-    """The vertices of a network with their paths, in the order of computation."""
-    for step in network.graph.steps:
-        if step in network.scans:
-            inner = network.scans[step].network
-            yield from _simulated(inner, (*path, key_of(step)), (*lengths, step.layout.length))
-        elif is_answering(step):
-            for slot in step.wanted:
-                yield _key(step, slot)._replace(lengths=lengths), (*path, slot)
-
-
-def _key(step: Step, slot: int) -> Key:
-    output = step.equation.outputs.index(slot)
-    aval: Any = step.equation.eqn.outvars[output].aval
-    passed = re.findall(r"\biteration (\d+)\b", located_in(step.equation.site))
-    return Key(
-        label_of(step),
-        output,
-        f"{aval.dtype}{aval.shape}",
-        located_at(step.equation.site),
-        (),
-        tuple(map(int, passed)),
-    )
-
-
-def _follow(state: Any, path: Path) -> Any:
-    for key in path:
-        state = state[key]
-    return state
-
-
-def _fresh(label: str, taken: set[str]) -> str:
-    """A name that nobody has."""
-    names = itertools.chain([label], (f"{label}.{k}" for k in itertools.count(2)))
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
-    return name
+def _spot(
+    name: str, found: list[tuple[int, Any]], lengths: dict[str, tuple[int, ...]]
+) -> Spot:
+    entries = tuple(k for k, _ in found)
+    vertex = found[0][1]
+    if vertex.is_relay:
+        count = sum(v.lengths[0] for _, v in found)
+        return Spot(name, (count,), entries, (), True)
+    copies = lengths.get(name, vertex.lengths)
+    rows = (int(np.ravel_multi_index(v.index, copies)) for _, v in found if v.index)
+    return Spot(name, copies, entries, tuple(rows), False)

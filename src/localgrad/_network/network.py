@@ -19,11 +19,12 @@ from localgrad._jaxpr import (
     located_in,
     loop_layout,
     made,
+    opened,
 )
 from localgrad._network.body import Body, Cutter, Inside, Point
 from localgrad._network.kind import NUMBERS, READING, SENDING, Kind
 from localgrad._network.levels import chains, levels, places
-from localgrad._network.passes import levelled, unrolled
+from localgrad._network.passes import levelled, unchosen, unrolled
 from localgrad._network.run import Meet, cut, run
 from localgrad._network.vertex import Tag, Vertex
 
@@ -54,13 +55,13 @@ class Network:
         """Cut a program.
 
         Args:
-            jaxpr: The program; its first inputs are its constants, then come the leaves; its first
-                output is the root.
+            jaxpr: The program, open or closed; its first inputs are its constants, then come the
+                leaves; its first output is the root.
             leaves: Which of the inputs are leaves, as a tuple of flags.
             vertices: ``"elementary"``, ``"marked"``, or ``"tagged"`` by a pass.
         """
         self._leaves = leaves
-        count = len(jaxpr.outvars)
+        count = len(opened(jaxpr)[0].outvars)
         is_root = (True, *[False] * (count - 1))
         self.body = Cutter(vertices).body(jaxpr, leaves, is_root, is_root, root=0)
         self.vertices = _vertices(self.body, _Around(), Counter())
@@ -89,6 +90,11 @@ class Network:
     def unrolled(self) -> "Network":
         """The network without scans: every copy of a vertex is a vertex of its own."""
         return self._passed(unrolled(self.body, self.vertices))
+
+    @cached_property
+    def laid_out(self) -> "Network":
+        """The network without scans and choices: the vertices of all branches side by side."""
+        return self.unrolled._passed(unchosen(self.unrolled.body.jaxpr, self.unrolled.body.consts))
 
     @cached_property
     def levelled(self) -> "Network":
@@ -139,7 +145,7 @@ class Network:
     def _passed(self, f: Any) -> "Network":
         """The network of what a pass makes of this one."""
         closed = made(f, [var.aval for var in self.body.jaxpr.invars])
-        return Network(closed.jaxpr, self._leaves, "tagged")
+        return Network(closed, self._leaves, "tagged")
 
 
 @lru_cache(maxsize=64)

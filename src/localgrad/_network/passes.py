@@ -8,12 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from localgrad._jaxpr import bind, evaluate, is_branch, is_literal, is_loop, is_mark, loop_layout, standing
+from localgrad._jaxpr import (
+    bind,
+    branches,
+    evaluate,
+    is_branch,
+    is_literal,
+    is_loop,
+    is_mark,
+    is_traced,
+    loop_layout,
+    opened,
+    standing,
+)
 from localgrad._network.body import Body, Inside, Point
 from localgrad._network.vertex import Tag, Vertex
 
@@ -68,6 +79,21 @@ def _opened(
         return [*carry, *map(jnp.stack, zip(*rows, strict=True))]
     kinds = [var.aval for var in eqn.outvars[tails]]
     return [*carry, *(jnp.zeros(kind.shape, kind.dtype) for kind in kinds)]
+
+
+def unchosen(jaxpr: Any, consts: Sequence[Any]) -> Callable[..., list[Any]]:
+    """An unrolled program with all branches side by side, and a choice among what they give."""
+
+    def visit(_: int, eqn: Any, operands: list[Any]) -> Sequence[Any]:
+        if not is_branch(eqn):
+            return bind(eqn, operands)
+        which, *given = operands
+        ways = [unchosen(*opened(branch))(*given) for branch in branches(eqn)]
+        if not is_traced(which):
+            return ways[int(which)]
+        return [lax.select_n(which, *same) for same in zip(*ways, strict=True)]
+
+    return lambda *inputs: evaluate(jaxpr, consts, inputs, visit)
 
 
 def _is_tagged(eqn: Any) -> bool:

@@ -29,36 +29,17 @@ class StartedOff(lg.Rule):
     """
 
     name: ClassVar[str] = "started-off"
-    engine = lg.InferenceLearning.engine
-    levelled: ClassVar[bool] = False
-    nudge: ClassVar[float] = 1.0
-    tolerance: ClassVar[float] = 0.0
-    derivatives: ClassVar[str] = "everywhere"
 
     steps: int = 1
-    loop: lg.Loop = lg.Loop()
 
-    def initial(self, value: Any) -> Any:
+    def init(self, mu: Any) -> Any:
         """Off by `OFF` N(0, 1), drawn anew for each vertex."""
-        drawn_by = jax.lax.bitcast_convert_type(jnp.sum(value).astype(jnp.float32), jnp.uint32)
-        noise = jax.random.normal(jax.random.key(drawn_by), value.shape, value.dtype)
-        return value + OFF * noise
+        drawn_by = jax.lax.bitcast_convert_type(jnp.sum(mu).astype(jnp.float32), jnp.uint32)
+        return mu + OFF * jax.random.normal(jax.random.key(drawn_by), mu.shape, mu.dtype)
 
-    def value(self, state: Any, stored: Any) -> Any:
-        """The live value."""
-        return state
-
-    def error(self, state: Any, prediction: Any) -> Any:
-        """``mu - x``."""
-        return prediction - state
-
-    def update(self, state: Any, prediction: Any, error: Any, feedback: Any) -> Any:
+    def step(self, s: Any, inbox: lg.Inbox) -> Any:
         """``x + e - fb``."""
-        return state + error - feedback
-
-    def learned(self, state: Any, stored: Any) -> Any:
-        """The live value."""
-        return state
+        return s + inbox.error - inbox.feedback
 
 
 def ablations(seed: int) -> Result:
