@@ -15,12 +15,15 @@ class Simulated:
         call = Signature.of(f, 0, False, False, False, rule, vertices).bind(args, {})
         traced = call.problem.traced(units=rule.derivatives != "everywhere")
         self.rule, self.leaves = rule, traced.leaves
+        self.inputs = traced.before, traced.rest
         self.dynamics = assembled(rule, traced.network, traced.before, traced.rest)
         self.network = self.dynamics.network
         self.forward = self.dynamics.forward(self.leaves)
         phases = rule.phases(self.network.depth)
         kind = self.forward.loss.dtype
-        self.nudges = jnp.concatenate([jnp.full(p.steps, jnp.asarray(p.nudge, kind)) for p in phases])
+        self.nudges = jnp.concatenate(
+            [jnp.full(p.steps, jnp.asarray(p.nudge, kind)) for p in phases]
+        )
         self.read = phases[-1].read
         self.every = phases[-1].every
 

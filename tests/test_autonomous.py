@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 import localgrad as lg
-from localgrad._call import Signature
 from oracle import TOLERANCE, assert_close
+from simulated import Simulated
 
 TOKEN, VALUE = lg.TokenPhi(), lg.ValuePhi()
 PHIS = pytest.mark.parametrize("phi", [TOKEN, VALUE], ids=["token", "value"])
@@ -116,23 +116,9 @@ def transformer(draw):
     return loss, [*(draw(4, 4, scale=0.5) for _ in range(4)), draw(4, 6), draw(6, 4)], draw(5, 4)
 
 
-def simulated(f, args, rule):
-    problem = Signature.of(f, 0, False, False, False, rule, None).bind(args, {}).problem
-    return rule.engine.simulation(rule, problem)
-
-
 def course(simulation, *what):
-    """What these functions say of the state after 0, 1, .. steps, and the last state."""
-
-    def step(state, outside):
-        return simulation.step(state, outside), [of(state) for of in what]
-
-    def run():
-        state, seen = lax.scan(step, simulation.begin(), simulation.outside)
-        last = [of(state) for of in what]
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), seen, last), state
-
-    return jax.jit(run)()
+    """What these functions say of the state after 0, 1, .. steps, the last one included."""
+    return jax.jit(lambda: simulation.course(len(simulation.nudges), *what))()
 
 
 def miss(got, want):
@@ -189,13 +175,12 @@ def test_every_vertex_fires_once_at_onset_plus_level(model, phi):
     before, after = 3, 6
     loss, params, x = model(Draw())
     rule = lg.FaZIL(phi=phi, wait_before=before, wait_after=after)
-    simulation = simulated(loss, (params, x), rule)
-    ((plastic,), _) = course(simulation, simulation.plastic)
-    onset = before + 1  # the target is there from step `before` on, and acts on the state after it
-    for key, level in simulation.levels.items():
-        raster = np.asarray(plastic[key])
+    simulation = Simulated(loss, (params, x), rule)
+    ((*plastic, root),) = course(simulation, simulation.plastic)
+    np.testing.assert_array_equal(root, np.arange(len(root)) == before)
+    for raster, level in zip(plastic, simulation.levels, strict=True):
         times = np.arange(len(raster)).reshape(-1, *(1,) * level.ndim)
-        np.testing.assert_array_equal(raster, times == onset + level)
+        np.testing.assert_array_equal(raster, times == before + level)
 
 
 @PHIS
@@ -206,13 +191,12 @@ def test_nothing_is_plastic_when_the_input_arrives(phi):
     settles = ["forward", "relaxation"] if phi is TOKEN else ["forward"]
     for settle in settles:
         rule = lg.FaZIL(phi=phi, settle=settle, wait_before=12)
-        simulation = simulated(chain, args, rule)
-        learned, _ = course(simulation, lambda state: state.learned)
-        for leaf in learned[0]:
-            assert not np.any(leaf[:14])  # after 13 steps the root has heard of the target
-            assert np.any(leaf[-1])
-        heard = [int(np.argmax(np.any(leaf != 0, axis=(1, 2)))) for leaf in learned[0]]
-        assert heard == [16, 15, 14]  # each layer one step after its vertex turned plastic
+        simulation = Simulated(chain, args, rule)
+        (learned,) = course(simulation, simulation.gradients)
+        for leaf in learned:
+            assert not np.any(leaf[:12])  # the target comes after 12 steps
+        heard = [np.flatnonzero(np.any(leaf != 0, axis=(1, 2))).tolist() for leaf in learned]
+        assert heard == [[14], [13], [12]]  # each layer once, when its vertex is plastic
 
 
 @PHIS
@@ -220,13 +204,10 @@ def test_each_unit_fires_at_most_once(phi):
     """Per unit, for as long as one looks; with value phi those with an error, and only those."""
     draw = Draw()
     args = draw.weights(4, 5, 6, 3), draw(6, 4), draw(6, 3)
-    simulation = simulated(chain, args, lg.FaZIL(phi=phi, wait_before=2, wait_after=15))
-    seen, state = course(
-        simulation, lambda state: {k: n.phi for k, n in simulation.neurons(state).items()}
-    )
-    for key, phis in seen[0].items():
-        times = np.sum(phis, axis=0)
-        error = simulation.neurons(state)[key].error
+    simulation = Simulated(chain, args, lg.FaZIL(phi=phi, wait_before=2, wait_after=15))
+    (states,) = course(simulation, simulation.neurons)
+    for state in states:
+        times, error = np.sum(state.phi, axis=0), state.error[-1]
         np.testing.assert_array_equal(times, (error != 0) if phi is VALUE else np.ones_like(times))
 
 
@@ -234,13 +215,13 @@ def test_the_update_is_plasticity_times_error_at_every_step():
     """The sum over all times of ``phi e`` at each vertex is backpropagation's error."""
     draw = Draw()
     weights, x, y = args = draw.weights(4, 5, 6, 3), draw(6, 4), draw(6, 3)
-    simulation = simulated(chain, args, lg.FaZIL(wait_before=2, wait_after=4))
+    simulation = Simulated(chain, args, lg.FaZIL(wait_before=2, wait_after=4))
 
-    def plasticity(state):
-        neurons, errors = simulation.neurons(state), simulation.signals(state).errors
-        return {k: jnp.where(n.phi, errors[k], 0) for k, n in neurons.items()}
+    def plasticity(now):
+        pairs = zip(simulation.neurons(now), simulation.signals(now).errors, strict=True)
+        return [jnp.where(n.phi, error, 0) for n, error in pairs]
 
-    ((found,), _) = course(simulation, plasticity)
+    (found,) = course(simulation, plasticity)
 
     def probed(probes):
         h = x
@@ -249,7 +230,7 @@ def test_the_update_is_plasticity_times_error_at_every_step():
         return 0.5 * jnp.sum((h @ weights[-1] - y) ** 2)
 
     want = jax.grad(probed)([jnp.zeros((6, 5)), jnp.zeros((6, 6))])
-    for got, error in zip(found.values(), want, strict=True):
+    for got, error in zip(found, want, strict=True):
         np.testing.assert_allclose(np.sum(got, axis=0), error, rtol=0, atol=1e-14)
 
 
@@ -311,10 +292,8 @@ def test_free_relaxation_is_the_dynamics_of_inference():
     """Before the target: the textbook's dynamics at rate 1, from silence, without the loss."""
     draw = Draw()
     args = draw.weights(4, 5, 6, 5, 3, scale=0.5), draw(6, 4), draw(6, 3)
-    simulation = simulated(chain, args, lg.FaZIL(settle="relaxation", wait_before=9))
-    ((values,), _) = course(
-        simulation, lambda state: [n.value for n in simulation.neurons(state).values()]
-    )
+    simulation = Simulated(chain, args, lg.FaZIL(settle="relaxation", wait_before=9))
+    (values,) = course(simulation, lambda now: [n.value for n in simulation.neurons(now)])
     for wait in range(10):
         want = settled([np.asarray(w) for w in args[0]], np.asarray(args[1]), wait)
         for got, value in zip(values, want, strict=True):
@@ -331,10 +310,8 @@ def test_free_relaxation_of_two_vertices_rests_iff_the_weight_is_small(square, r
 
     w = {"first": jnp.asarray(0.8), "second": jnp.sqrt(square)}
     rule = lg.FaZIL(settle="relaxation", wait_before=400)
-    simulation = simulated(loss, (w, jnp.asarray(0.5)), rule)
-    ((values,), _) = course(
-        simulation, lambda state: [n.value for n in simulation.neurons(state).values()]
-    )
+    simulation = Simulated(loss, (w, jnp.asarray(0.5)), rule)
+    (values,) = course(simulation, lambda now: [n.value for n in simulation.neurons(now)])
     distance = np.abs(values[1][:400] - w["second"] * 0.4)
     if rests:
         assert distance[399] < 1e-2 * np.max(distance)
@@ -372,11 +349,70 @@ def test_a_readout_of_zeros(phi):
     draw = Draw()
     weights, x, y = draw.weights(4, 5, 6, 3), draw(6, 4), draw(6, 3)
     args = [*weights[:2], jnp.zeros((6, 3))], x, y
-    simulation = simulated(chain, args, lg.FaZIL(phi, wait_after=5))
-    seen, state = course(simulation, simulation.plastic)
-    fired = [bool(np.any(raster)) for raster in seen[0].values()]
-    assert fired == [phi is TOKEN] * 2
-    gradients = simulation.gradients(state)
+    rule = lg.FaZIL(phi, wait_after=5)
+    simulation = Simulated(chain, args, rule)
+    (rasters,) = course(simulation, simulation.plastic)
+    fired = [bool(np.any(raster)) for raster in rasters]
+    assert fired == [*[phi is TOKEN] * 2, True]
+    gradients = lg.grad(chain, rule=rule)(*args)
     assert not np.any(gradients[0])
     assert not np.any(gradients[1])
     assert miss(gradients[2], jax.grad(chain)(*args)[2]) < 1e-15
+
+
+# Trial after trial, and graphs with skips ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("phi", [TOKEN, lg.ValuePhi(threshold=1e-12)], ids=["token", "value"])
+def test_trials_follow_each_other_in_one_run(phi):
+    """Input, target, release, next input; weights changed in place; nothing is started again."""
+    draw = Draw()
+    weights = draw.weights(4, 5, 6, 3, scale=0.2)
+    dynamics = lg.dynamics(chain, rule=lg.FaZIL(phi, wait_before=2))
+    step, read = jax.jit(dynamics.step), jax.jit(dynamics.read)
+    state = dynamics.init(weights, draw(6, 4), draw(6, 3))
+    for _ in range(3):
+        x, y = draw(6, 4), draw(6, 3)
+        for _ in range(80):
+            state = step(state, weights, x, y, nudge=0.0)
+        want = [w - 0.1 * g for w, g in zip(weights, jax.grad(chain)(weights, x, y), strict=True)]
+        for nudge in [1.0] * 6 + [0.0] * 20:  # on the way back nothing is learned
+            learned = read(state, weights, x, y, nudge=nudge)
+            state = step(state, weights, x, y, nudge=nudge)
+            weights = [w - 0.1 * g for w, g in zip(weights, learned, strict=True)]
+        assert miss(weights, want) < 1e-12
+
+
+def skips(weights, x, y):
+    for number, w in enumerate(weights[:-1]):
+        x = lg.vertex(x + lg.vertex(jnp.tanh(x @ w), f"h{number}"), f"x{number}")
+    return 0.5 * jnp.sum((x @ weights[-1] - y) ** 2)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1])
+def test_graphs_with_skips_settle_by_themselves(scale):
+    """A relay is no undamped unit: it hands on, and the network comes to rest."""
+    draw = Draw()
+    weights = [scale * draw(4, 4) for _ in range(3)] + [scale * draw(4, 3)]
+    args = weights, draw(6, 4), draw(6, 3)
+    want = jax.grad(skips)(*args)
+    distances = [
+        miss(lg.grad(skips, rule=lg.FaZIL(settle="relaxation", wait_before=wait))(*args), want)
+        for wait in (5, 20, 50, 100)
+    ]
+    assert distances[-1] < 1e-10, distances
+    assert all(later <= max(earlier, 1e-10) for earlier, later in pairwise(distances)), distances
+
+
+def test_a_threshold_tells_settling_from_feedback():
+    """Value phi after a long relaxation: what still moves by rounding is no movement."""
+    draw = Draw(seed=3)
+    args = draw.weights(4, 5, 6, 3, scale=0.2), draw(6, 4), draw(6, 3)
+    want = jax.grad(chain)(*args)
+
+    def distance(threshold):
+        phi = lg.ValuePhi(threshold=threshold)
+        rule = lg.FaZIL(phi, settle="relaxation", wait_before=1200)
+        return miss(lg.grad(chain, rule=rule)(*args), want)
+
+    assert distance(1e-13) < 1e-12

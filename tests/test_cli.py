@@ -776,7 +776,11 @@ def test_a_field_with_fields_of_its_own(text, phi):
 
 @pytest.mark.parametrize("name", rules())
 def test_defaults_are_those_of_the_rule_and_are_not_told(name):
-    given = ["--unroll", "1", "--beside.loop.unroll", "1"] if "loop" in {f.name for f in dataclasses.fields(rules()[name])} else []
+    given = (
+        ["--unroll", "1", "--beside.loop.unroll", "1"]
+        if "loop" in {f.name for f in dataclasses.fields(rules()[name])}
+        else []
+    )
     options = parse("trace", Trace, ["--rule", name, "--beside", name, *given])
     for rule in (options.rule_fields, options.beside_fields):
         assert repr(rule) == repr(rules()[name]())

@@ -10,8 +10,8 @@ from jax import lax
 
 import localgrad as lg
 from functions import FUNCTIONS
-from localgrad._call import Signature
 from oracle import TOLERANCE, assert_close, compiled
+from simulated import Simulated
 
 CLOCK = lg.ZIL(clock=True)
 
@@ -60,25 +60,10 @@ def residual(weights, x, y, mark=lg.vertex, normed=False):
 FOUR_BLOCKS = (6,) * 9 + (3,)
 
 
-def simulated(f, args, rule, **options):
-    vertices = options.get("vertices")
-    problem = Signature.of(f, 0, False, False, False, rule, vertices).bind(args, {}).problem
-    return rule.engine.simulation(rule, problem)
-
-
-def watched(simulation, steps, *what):
-    """What these functions say of the state after 0, 1, .. steps: one axis more, of time."""
-
-    def step(state, _):
-        return simulation.step(state), [of(state) for of in what]
-
-    return lax.scan(step, simulation.begin(), None, steps + 1)[1]
-
-
 def neurons(simulation, steps):
     """The states of the vertices in the order of the program, over time."""
-    (states,) = watched(simulation, steps, simulation.neurons)
-    return jax.tree.leaves(states, is_leaf=lambda state: hasattr(state, "value"))
+    (states,) = simulation.course(steps, simulation.neurons)
+    return states
 
 
 def miss(got, want):
@@ -106,13 +91,13 @@ THETA = {"theta3": 1.2, "theta2": -0.5, "theta1": 0.8}
 
 def test_every_error_of_the_scalar_chain():
     """The published table of errors over time, of dynamics that nobody stops: IL at rate 1."""
-    simulation = simulated(scalar, (THETA, 0.7), lg.InferenceLearning(rate=1.0))
-    states, signals = watched(simulation, 2, simulation.neurons, simulation.signals)
-    x2, x1 = (state.value for state in states.values())
+    simulation = Simulated(scalar, (THETA, 0.7), lg.InferenceLearning(rate=1.0))
+    states, signals = simulation.course(2, simulation.neurons, simulation.signals)
+    x2, x1 = (state.value for state in states)
     np.testing.assert_allclose(x2[0], 0.84, atol=1e-12)
     np.testing.assert_allclose(x1[0], -0.342904531115, atol=1e-12)
     out = 0.3 - THETA["theta1"] * np.tanh(x1)
-    errors2, errors1 = signals.errors.values()
+    errors2, errors1 = signals.errors
     np.testing.assert_allclose(out, [OUT, 0.252712542821, 0.412404119199], atol=1e-12)
     np.testing.assert_allclose(-errors1, [0, X1, 0.171164743619], atol=1e-12)
     np.testing.assert_allclose(-errors2, [0, 0, X2], atol=1e-12)
@@ -120,7 +105,7 @@ def test_every_error_of_the_scalar_chain():
 
 def test_the_clock_holds_the_diagonal():
     """Up to their turn the vertices are those of the table; then they keep their errors."""
-    simulation = simulated(scalar, (THETA, 0.7), CLOCK)
+    simulation = Simulated(scalar, (THETA, 0.7), CLOCK)
     x2, x1 = neurons(simulation, 4)
     np.testing.assert_allclose(-x1.error, [0, X1, X1, X1, X1], atol=1e-12)
     np.testing.assert_allclose(-x2.error, [0, 0, X2, X2, X2], atol=1e-12)
@@ -194,27 +179,21 @@ def test_other_rates_need_the_clock():
 # C1 and C2, by a simulation in plain numpy beside the library's -----------------------------------
 
 
-class Textbook(lg.InferenceLearning):
+@lg.learning_rule
+class Textbook(lg.Rule):
     """Errors from their definition, parameters that read what is there now, disturbed starts."""
 
-    noise = 0.0
-    levelled = False
+    steps: int = 1
+    rate: float = 1.0
+    noise: float = 0.0
+    levelled: bool = False
 
-    def initial(self, value):
-        generator = np.random.default_rng(value.shape[-1])
-        start = value + self.noise * generator.standard_normal(value.shape)
-        return super().initial(start.astype(value.dtype))
+    def init(self, mu):
+        generator = np.random.default_rng(mu.shape[-1])
+        return (mu + self.noise * generator.standard_normal(mu.shape)).astype(mu.dtype)
 
-    def error(self, state, prediction):
-        return prediction - state.value
-
-
-class Disturbed(Textbook):
-    noise = 0.01
-
-
-class Levelled(Textbook):
-    levelled = True
+    def step(self, s, inbox):
+        return s + self.rate * (inbox.error - inbox.feedback)
 
 
 def by_hand(weights, x, y, rate, steps, noise=0.0):
@@ -246,8 +225,8 @@ LEVELS = (4, 3, 2, 1, 0)
 
 def at_their_turn(rule, f, args, levels):
     """Each parameter as it would be read when the step is its vertex's level."""
-    simulation = simulated(f, args, rule)
-    (course,) = watched(simulation, max(levels), simulation.gradients)
+    simulation = Simulated(f, args, rule)
+    (course,) = simulation.course(max(levels), simulation.gradients)
     return [gradients[level] for gradients, level in zip(course, levels, strict=True)]
 
 
@@ -256,7 +235,7 @@ def test_all_three_conditions():
     want = jax.grad(chain)(*args)
     by_numpy = by_hand(*args, rate=1.0, steps=4)
     assert miss([by_numpy[level][k] for k, level in enumerate(LEVELS)], want) < 1e-13
-    assert miss(at_their_turn(Textbook(rate=1.0), chain, args, LEVELS), want) < 1e-13
+    assert miss(at_their_turn(Textbook(), chain, args, LEVELS), want) < 1e-13
 
 
 def test_without_c1():
@@ -265,7 +244,7 @@ def test_without_c1():
     for seed in range(5):
         args = draw(*DEEP, seed=seed)
         by_numpy = by_hand(*args, rate=1.0, steps=4, noise=0.01)
-        got = at_their_turn(Disturbed(rate=1.0), chain, args, LEVELS)
+        got = at_their_turn(Textbook(noise=0.01), chain, args, LEVELS)
         assert miss(got, [by_numpy[level][k] for k, level in enumerate(LEVELS)]) < 1e-12
         distances.append(miss(got, jax.grad(chain)(*args)))
     assert np.median(distances) == pytest.approx(1.4, rel=0.5)
@@ -298,9 +277,9 @@ def test_first_arrival_is_not_the_gradient():
         return 0.5 * (g - 1.0) ** 2
 
     z = (0.8, -0.3, 0.5)
-    simulation = simulated(loss, (z,), lg.ActivationRelaxation(rate=1.0))
-    (states,) = watched(simulation, 5, simulation.neurons)
-    levels = {int(level): states[slot] for slot, level in simulation.levels.items()}
+    simulation = Simulated(loss, (z,), lg.ActivationRelaxation(rate=1.0))
+    (states,) = simulation.course(5, simulation.neurons)
+    levels = {int(level): s for level, s in zip(simulation.levels, states, strict=True)}
     z3, g = levels[4], levels[1]
     np.testing.assert_allclose(g, [0, -0.24, -0.24, -0.24, -0.24, -0.24], atol=1e-14)
     np.testing.assert_allclose(z3, [0, 0, 0, -0.48, -0.3648, -0.3648], atol=1e-14)
@@ -316,19 +295,19 @@ def test_without_levels_by_the_textbook():
     args = draw(*FOUR_BLOCKS)
     want = jax.grad(residual)(*args)
     levels = (12, 11, 9, 8, 6, 5, 3, 2, 0)
-    assert miss(at_their_turn(Textbook(rate=1.0), residual, args, levels), want) > 1e5
-    assert miss(at_their_turn(Levelled(rate=1.0), residual, args, levels), want) < 1e-9
+    assert miss(at_their_turn(Textbook(), residual, args, levels), want) > 1e5
+    assert miss(at_their_turn(Textbook(levelled=True), residual, args, levels), want) < 1e-9
 
 
 def test_behind_the_wave_values_explode_unless_they_are_held():
     args = draw(*FOUR_BLOCKS)
 
     def largest(rule, steps):
-        found = neurons(simulated(residual, args, rule), steps)
-        return max(float(np.max(np.abs(state.value[-1]))) for state in found)
+        found = neurons(Simulated(residual, args, rule), steps)
+        return max(float(np.max(np.abs(getattr(s, "value", s)[-1]))) for s in found)
 
-    assert largest(Levelled(rate=1.0), 5) > 100
-    assert largest(Levelled(rate=1.0), 15) > 1e6
+    assert largest(Textbook(levelled=True), 5) > 100
+    assert largest(Textbook(levelled=True), 15) > 1e6
     assert largest(CLOCK, 15) < 100
 
 
@@ -349,7 +328,7 @@ def test_sixteen_sigmoid_layers_in_float32():
     single = jax.tree.map(lambda x: x.astype(jnp.float32), args)
     for rule in CLOCK, lg.FaZIL(), lg.FixedPrediction(16, 1.0):
         assert miss(jax.jit(lg.grad(sigmoids, rule=rule))(*single), want) < 5e-6
-    lost = at_their_turn(Textbook(rate=1.0), sigmoids, single, range(15, -1, -1))
+    lost = at_their_turn(Textbook(), sigmoids, single, range(15, -1, -1))
     assert miss(lost, want) > 0.9
 
 

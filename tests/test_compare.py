@@ -1,8 +1,7 @@
 """`compare`: its numbers are right, above all where a rule is wrong."""
 
-import dataclasses
 import math
-from typing import ClassVar, final
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +9,14 @@ import numpy as np
 import pytest
 
 import localgrad as lg
-from localgrad._engine import Events
 
 
-@final
-@dataclasses.dataclass(frozen=True)
+@lg.learning_rule
 class Slow(lg.Rule):
     """Z-IL with a rate below 1: `e_v = gamma^l delta_v`."""
 
     rate: float = 0.5
-    name: ClassVar[str] = "slow"
-    engine: ClassVar[Events] = Events()
+    engine: ClassVar[str] = "events"
 
     def arrival(self, feedback):
         return self.rate * feedback

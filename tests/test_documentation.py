@@ -15,7 +15,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("d
 PUBLIC = [getattr(lg, name) for name in lg.__all__]
 
 
-RUNNING = ["README.md", *(f"docs/{name}.md" for name in ("data", "how-it-works", "models", "own-rules", "training"))]
+RUNNING = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("data", "how-it-works", "models", "own-rules", "training")),
+]
 """Pages whose blocks of Python run; those of other pages run in the tests of what they show."""
 
 

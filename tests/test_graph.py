@@ -9,23 +9,22 @@ import pytest
 from jax import lax
 
 import localgrad as lg
-from localgrad._call import Signature
-from localgrad._engine.events import sweep, turns
-from localgrad._graph import levels
+from simulated import Simulated
 
 X = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
 W = jnp.linspace(-0.5, 0.7, 9).reshape(3, 3)
-
-
-def graph_of(f, *args):
-    """The internal graph, as the engine gets it."""
-    return Signature.of(f, 0, False, False, False, lg.ZIL(), None).bind(args, {}).problem.graph()
 
 
 def residual_net(ws, x):
     for w in ws:
         x = x + jnp.tanh(x @ w)
     return -jnp.mean(jax.nn.log_softmax(x)[:, 0])
+
+
+def marked_net(ws, x):
+    for k, w in enumerate(ws):
+        x = lg.vertex(x + lg.vertex(jnp.tanh(x @ w), f"h{k}"), f"x{k}")
+    return jnp.sum(jnp.sin(x))
 
 
 def test_worked_example_of_computational_graphs():
@@ -275,26 +274,25 @@ def test_groups_are_runs_of_neighbours_under_one_scope():
     ]
 
 
-@pytest.mark.parametrize("f", [residual_net, marked])
-def test_the_wave_visits_each_level_once(f):
-    graph = graph_of(f, [W] * 3, X)
-    places = levels(graph)
-    order = [
-        places[graph.moving[k]][0].level for k in turns(graph.moving) if graph.moving[k] in places
-    ]
-    assert len(order) == len(places)
-    assert order == sorted(order)
+@pytest.mark.parametrize(("f", "args"), [(residual_net, ([W] * 3, X)), (marked_net, ([W] * 3, X))])
+def test_no_derivative_crosses_a_vertex(f, args):
+    """The cut: a prediction depends on the values of its parents in the graph, and on no others."""
+    simulated = Simulated(f, args, lg.InferenceLearning())
+    network, values = simulated.network, simulated.forward.stored
+    before, rest = simulated.inputs
+    named = [v.name for v in jax.tree.leaves(network.vertices)]
+    view = lg.graph(f)(*args)
 
+    def predictions(held):
+        inputs = [*before, *simulated.leaves, *rest]
+        return network.predict(inputs, held, simulated.forward.kept)[1]
 
-@pytest.mark.parametrize(("f", "args"), [(residual_net, ([W] * 3, X)), (scanned, (W, X))])
-def test_a_pull_reads_nothing_but_its_own_residuals(f, args):
-    """Every other value in the graph may be lost before the wave comes."""
-    graph = graph_of(f, *args)
-    values = graph.forward(jax.tree.leaves(args[0]))
-    read = {slot for step in graph.moving for slot in step.residuals}
-    assert read < set(values)
-    exact = jax.tree.leaves(jax.grad(f)(*args))
-    kept = {slot: value for slot, value in values.items() if slot in read}
-    got = sweep(lg.ZIL(), graph.moving, kept, {graph.outputs[0]: jnp.ones(())})
-    for slot, want in zip(graph.inputs, exact, strict=True):
-        np.testing.assert_allclose(got[slot], want, rtol=5e-6)
+    slopes = jax.jacrev(predictions)(values)
+    rows = simulated.entries(slopes)
+    for child, row in zip(named, rows, strict=True):
+        found = {
+            parent
+            for parent, slope in zip(named, jax.tree.leaves(row), strict=True)
+            if np.any(slope != 0)
+        }
+        assert found == set(view[child].parents) & set(named), child

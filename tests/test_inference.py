@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import localgrad as lg
-from localgrad._call import Signature
+from simulated import Simulated
 
 SIZES = (6, 9, 8, 4)
 
@@ -68,15 +68,11 @@ def forward(weights, x):
 def watched(f, args, rule, steps):
     """The states of the vertices after 0, 1, .. steps, one per vertex in the order of the program.
 
-    Reads the engine's own simulation: what a neuron holds, at every time.
+    Reads the dynamics themselves: what a neuron holds, at every time.
     """
-    problem = Signature.of(f, 0, False, False, False, rule, None).bind(args, {}).problem
-    simulation = rule.engine.simulation(rule, problem)
-
-    def step(state, _):
-        return simulation.step(state), simulation.neurons(state)
-
-    return list(jax.lax.scan(step, simulation.begin(), None, steps + 1)[1].values())
+    simulation = Simulated(f, args, rule)
+    (states,) = simulation.course(steps, simulation.neurons)
+    return states
 
 
 def miss(got, want):

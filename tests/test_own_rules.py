@@ -85,7 +85,7 @@ def arguments(dtype="float64"):
 
 
 def test_a_rule_in_a_folder_of_its_own(folder):
-    from mine import Momentum, Plain  # noqa: PLC0415 (the module of the folder)
+    from mine import Momentum, Plain
 
     with jax.enable_x64(True):
         ws, x = arguments()
@@ -95,7 +95,9 @@ def test_a_rule_in_a_folder_of_its_own(folder):
         at_rest = lg.grad(loss, rule=lg.InferenceLearning(steps=2000, rate=0.1))(ws, x)
         assert_close(lg.grad(loss, rule=Momentum(steps=800))(ws, x), at_rest, 1e-9)
 
-        rules = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(Momentum, [40] * 2, [0.1, 0.2]))
+        rules = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *map(Momentum, [40] * 2, [0.1, 0.2])
+        )
         swept = jax.vmap(lambda rule: lg.grad(loss, rule=rule)(ws, x))(rules)
         for k, rate in enumerate((0.1, 0.2)):
             alone = lg.grad(loss, rule=Momentum(rate=rate))(ws, x)

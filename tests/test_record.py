@@ -313,7 +313,7 @@ def test_inference_learning_descends_the_energy(f):
 def test_fa_z_il_learns_in_a_diagonal_after_the_onset_of_the_target():
     rule = lg.FaZIL(wait_before=3, wait_after=2)
     recording = lg.record(chain, rule=rule)(weights(4), data())
-    onset = 4  # the target comes with step 3, and is felt at the time after it
+    onset = 3
     pulls = recording["loss"].error.tolist()
     assert pulls == [float(t >= onset) for t in recording.times]
     assert recording.loss[:onset].tolist() == [0.0] * onset

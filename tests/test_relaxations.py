@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import localgrad as lg
-from localgrad._call import Signature
+from simulated import Simulated
 
 RELAXATIONS = [lg.ActivationRelaxation, lg.FixedPrediction]
 named = pytest.mark.parametrize("relaxation", RELAXATIONS, ids=lambda cls: cls.name)
@@ -85,14 +85,10 @@ def by_hand(weights, x, y, rate, steps, starts_at_zero=True, top_down=False):
 
 
 def watched(f, args, rule, steps):
-    """The units after 0, 1, .. steps, one array per vertex, by the engine's own simulation."""
-    problem = Signature.of(f, 0, False, False, False, rule, None).bind(args, {}).problem
-    simulation = rule.engine.simulation(rule, problem)
-
-    def step(state, _):
-        return simulation.step(state), simulation.neurons(state)
-
-    return jax.tree.leaves(lax.scan(step, simulation.begin(), None, steps + 1)[1])
+    """The units after 0, 1, .. steps, one array per vertex, by the dynamics themselves."""
+    simulation = Simulated(f, args, rule)
+    (states,) = simulation.course(steps, simulation.neurons)
+    return states
 
 
 def learned(f, args, rule):

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import localgrad as lg
-from localgrad._call import Signature
+from simulated import Simulated
 
 RULES = {
     "il": lg.InferenceLearning(steps=6, rate=0.3, nudge=2.0),
@@ -196,15 +196,10 @@ def parameters():
 
 def course(f, p, rule, vertices):
     """All numbers that the neurons hold after 0, 1, .. steps, in order of size; the gradient."""
-    problem = Signature.of(f, 0, False, False, False, rule, vertices).bind((p,), {}).problem
-    simulation = rule.engine.simulation(rule, problem)
-
-    def step(state, _):
-        return simulation.step(state), simulation.neurons(state)
-
-    last, seen = lax.scan(step, simulation.begin(), None, simulation.steps)
+    simulation = Simulated(f, (p,), rule, vertices)
+    (seen,) = simulation.course(len(simulation.nudges) - 1, simulation.neurons)
     numbers = [x.reshape(len(x), -1) for x in jax.tree.leaves(seen)]
-    return jnp.sort(jnp.concatenate(numbers, axis=1)), simulation.gradients(last)
+    return jnp.sort(jnp.concatenate(numbers, axis=1)), simulation.outcome().gradients
 
 
 # All with inference learning, which asks the most of the network; the others in turns.

@@ -1,236 +1,165 @@
-"""What the labels in a program tell: what reaches what, and what errors meet on their way."""
+"""What the labels in a rule's programs tell: who reads what of whom."""
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
-from jax.ad_checkpoint import checkpoint_name
+from localgrad._inspect.labelled import Label, Owned, Passing, Running
 
-from localgrad._jaxpr import Program
-from localgrad._jaxpr.dependence import NOTHING, Dependence, Flow
-
-PREFIX = "localgrad.audit/"
-SEED = -1
-"""The number of the error of the loss."""
-
-Path = tuple[int, ...]
+Near = list[tuple[str, set[str], set[str]]]
+"""Relations, the nearest first: the vertices, and the parameters and data, in each of them."""
 
 
-class Label(NamedTuple):
-    """A source: something that a program may read. `part` tells the numbers of a state apart."""
-
-    kind: str
-    owner: str
-    part: str = ""
-
-
-class Arrival(NamedTuple):
-    """The feedback that a vertex got, and what its errors had met on their way.
-
-    `met` holds the vertex that sent the error (None where that is not known) and the sources of
-    one factor.
-    """
-
-    owner: str
-    met: list[tuple[str | None, set[Label]]]
-
-
-@dataclass
-class Found:
-    """What the programs of a simulation read.
+class Read(NamedTuple):
+    """One thing that an update depends on.
 
     Attributes:
-        root: The name of the loss.
-        vertices: The names of all vertices, in the order of computation.
-        parameters: The names of the leaves.
-        predictions: What the prediction of every vertex and of the root reads.
-        begin, step, gradients: What each number of the state at the beginning and after a step
-            reads, and each gradient.
-        idle: The numbers of the state that a step leaves as they are.
-        direct: As `step`, without what is read through the feedback.
-        errors: What the errors of a vertex read, without what they read through the feedback.
-        arrivals: What errors meet on their way to the vertices.
-        arrivals_at_parameters: The same for the parameters.
-        loops: How many different loops, and other programs on the state, all steps consist of.
-        opaque: Vertices with a derivative through several equations, and their lines.
-        mixing: The methods of the rule in which the units of a vertex see each other.
-        has_loops: Whether the function has loops, whose iterations stand on one axis in a vertex.
-        is_unrolled: Whether every iteration of a loop is a vertex of its own.
+        kind: ``"state"`` (what a vertex holds), ``"stored"`` (its value of the forward pass),
+            ``"parameter"``, ``"data"``, ``"twin"`` (a feedback weight), ``"clock"``, ``"level"``.
+        of: Whose, or which.
+        relation: ``"own"``, ``"parent"``, ``"child"``, ``"co-parent"`` (another parent of a child),
+            ``"shared"`` (the clock), or ``"other"``.
     """
 
-    root: str = ""
-    vertices: list[str] = field(default_factory=list)
-    parameters: list[str] = field(default_factory=list)
-    predictions: dict[str, set[Label]] = field(default_factory=dict)
-    begin: dict[Label, set[Label]] = field(default_factory=dict)
-    step: dict[Label, set[Label]] = field(default_factory=dict)
-    gradients: dict[str, set[Label]] = field(default_factory=dict)
-    direct: dict[Label, set[Label]] = field(default_factory=dict)
-    errors: list[tuple[str, set[Label]]] = field(default_factory=list)
-    idle: set[Label] = field(default_factory=set)
-    arrivals: list[Arrival] = field(default_factory=list)
-    arrivals_at_parameters: list[Arrival] = field(default_factory=list)
-    loops: int = 0
-    opaque: tuple[str, ...] = ()
-    mixing: set[str] = field(default_factory=set)
-    has_loops: bool = False
-    is_unrolled: bool = True
+    kind: str
+    of: str
+    relation: str
 
 
-class Labels:
-    """All sources of one audit; each is a bit."""
+@dataclass(frozen=True)
+class Reads:
+    """What the update of one vertex or of one parameter depends on in one step.
 
-    def __init__(self) -> None:
-        self._bits: dict[Label, int] = {}
-
-    def bit(self, label: Label) -> int:
-        """The number of a label; a new one for a new label."""
-        return self._bits.setdefault(label, len(self._bits))
-
-    def named(self, tree: Any, label: Label) -> Any:
-        """A pytree whose arrays carry a label in the program that is being traced."""
-        return called(tree, "source", self.bit(label))
-
-    def all_of(self, state: Any, kind: str, places: dict[Path, str]) -> Any:
-        """A state whose entries carry a label of this kind with the name of their vertex."""
-        owners = self.owners(state, places)
-        return jax.tree.map(
-            lambda x, owner: self.named(x, owner._replace(kind=kind)), state, owners
-        )
-
-    def owners(self, state: Any, places: dict[Path, str]) -> Any:
-        """The vertices that the entries of a state belong to."""
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: Label("state", places[integers(path)]), state
-        )
-
-    def within(self, bits: int) -> set[Label]:
-        """The labels of a set."""
-        return {label for label, bit in self._bits.items() if bits >> bit & 1}
-
-
-def called(tree: Any, kind: str, what: int | str) -> Any:
-    """A pytree whose arrays carry a name for an audit in the program that is being traced.
-
-    Kinds are ``source`` (a label, by its bit), and for a call of a rule, by its number: ``owner``
-    (the state of the vertex that it is about), ``error`` (what is sent), ``feedback`` (what has
-    arrived), ``value`` (of a vertex in a sweep); ``mixing`` names a method of the rule.
-    """
-    return jax.tree.map(lambda x: checkpoint_name(x, f"{PREFIX}{kind}/{what}"), tree)
-
-
-def integers(path: Any) -> Path:
-    """The keys of a place in nested states, among those of what stands around and inside."""
-    keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-    return tuple(itertools.takewhile(lambda key: isinstance(key, int), keys))
-
-
-class Followed:
-    """The flows of the labels through one program, followed in three ways.
-
-    First errors are told apart from what they meet; then everything is followed, and once more
-    without what has arrived as feedback. `owners` are those of the program's outputs, by section.
+    Attributes:
+        name: The vertex, named as in `graph`; an iteration of a loop with its number
+            (``"h[2]"``), relays as a vertex of their own (``"h.relays"``). Or the parameter.
+        reads: Everything, with the relation of its owner to this vertex.
+        weights: The forward weights that errors are multiplied with on their way here: weight
+            transport. A forward weight is a parameter that some prediction reads; one that meets a
+            vertex's value first is part of an activity, not a weight.
+        bends: Whether what errors are multiplied with on their way here depends on the value of
+            this vertex (or on this parameter) itself: a child is nonlinear in it. Errors of the
+            loss do not count: the loss, with all that is folded into it, has its derivative in any
+            case.
     """
 
-    def __init__(self, program: Program, labels: Labels, owners: dict[str, list[Label]]) -> None:
-        self._program, self._labels, self._owners = program, labels, owners
-        self._whose: dict[int, set[str]] = {}
-        self._feedback: dict[int, Flow] = {}
-        self._sent: dict[int, Flow] = {}
-        self._mixing: set[str] = set()
+    name: str
+    reads: tuple[Read, ...]
+    weights: tuple[str, ...]
+    bends: bool
 
-    def tell(self, found: Found) -> None:
-        """Note everything that can be read off the flows."""
-        carried = self._run(self._carrying)
-        self._whose[SEED] = {found.root}
-        found.mixing = self._mixing
-        found.arrivals = [
-            self._arrival(owner, flow)
-            for number, flow in self._feedback.items()
-            for owner in self._whose[number]
-        ]
-        learned = [pair for pair in carried["step"] if pair[0].kind == "synapse"]
-        found.arrivals_at_parameters = [
-            self._arrival(owner.owner, flow)
-            for owner, flow in (*carried["gradients"], *learned)
-            if flow.carries
-        ]
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing is read but what is near: own, parents, children and what these read."""
+        return not any(read.relation == "other" for read in self.reads)
 
-        read = self._run(self._reading)
-        for owner, flow in (*read["predictions"], *read["root"]):
-            found.predictions.setdefault(owner.owner, set()).update(self._known(flow))
-        for owner, flow in read["gradients"]:
-            found.gradients.setdefault(owner.owner, set()).update(self._known(flow))
-        found.begin = {owner: self._known(flow) for owner, flow in read["begin"]}
-        found.step = {owner: self._known(flow) for owner, flow in read["step"]}
-        found.idle = {owner for owner, flow in read["step"] if flow.same is not None}
+    def of(self, *kinds: str) -> tuple[Read, ...]:
+        """The reads of these kinds."""
+        return tuple(read for read in self.reads if read.kind in kinds)
 
-        direct = self._run(self._bypassing)["step"]
-        found.direct = {owner: self._known(flow) for owner, flow in direct}
-        found.errors = [
-            (owner, self._known(flow))
-            for number, flow in self._sent.items()
-            for owner in self._whose[number]
+
+class Kin:
+    """Who is whose parent and child, and who reads which parameter, from the predictions."""
+
+    def __init__(self, passing: Passing) -> None:
+        reads = gathered(passing.predictions)
+        self.parents = {v: owners(labels, "state") for v, labels in reads.items()}
+        self.inputs = {v: owners(labels, "parameter", "data") for v, labels in reads.items()}
+        self.forward = set[str]().union(*(owners(x, "parameter") for x in reads.values()))
+
+    def of_vertex(self, name: str) -> Near:
+        """Relations to a vertex."""
+        children = {child for child, parents in self.parents.items() if name in parents}
+        return [
+            ("own", {name}, self.inputs[name]),
+            ("parent", self.parents[name], set()),
+            ("child", children, self._joined(self.inputs, children)),
+            ("co-parent", self._joined(self.parents, children), set()),
         ]
 
-    def _run(self, meet: Callable[[str, str, Flow], Flow]) -> dict[str, list[tuple[Label, Flow]]]:
-        def met(name: str, flow: Flow) -> Flow:
-            if not name.startswith(PREFIX):
-                return flow
-            kind, _, what = name.removeprefix(PREFIX).partition("/")
-            return meet(kind, what, flow)
-
-        inputs = [NOTHING] * len(self._program.inputs)
-        supply = iter(Dependence(met).run(self._program, inputs))
-        return {
-            section: [(owner, next(supply)) for owner in part]
-            for section, part in self._owners.items()
-        }
-
-    def _carrying(self, kind: str, what: str, flow: Flow) -> Flow:
-        """Errors are carried on; what they have met is noted where feedback arrives."""
-        if kind == "error":
-            return Flow(carries={int(what): frozenset()})
-        if kind == "owner":
-            whose = {label.owner for label in self._labels.within(flow.reads)}
-            self._whose.setdefault(int(what), set()).update(whose)
-        elif kind == "feedback":
-            self._feedback[int(what)] = flow.joined(self._feedback.get(int(what), NOTHING))
-        elif kind == "mixing":
-            self._mixing.add(what)
-        known = self._reading(kind, what, flow)
-        return known._replace(carries=flow.carries) if kind == "source" else known
-
-    def _reading(self, kind: str, what: str, flow: Flow) -> Flow:
-        """Labels are sources, and so are the values of the forward pass that a sweep computes."""
-        if kind == "source":
-            return Flow(1 << int(what), same=int(what))
-        return Flow(1 << self._labels.bit(Label("value", what))) if kind == "value" else flow
-
-    def _bypassing(self, kind: str, what: str, flow: Flow) -> Flow:
-        """What has arrived as feedback goes no further."""
-        if kind == "error":
-            self._sent[int(what)] = flow.joined(self._sent.get(int(what), NOTHING))
-        return NOTHING if kind == "feedback" else self._reading(kind, what, flow)
-
-    def _known(self, flow: Flow) -> set[Label]:
-        return self._named(flow.reads)
-
-    def _named(self, bits: int) -> set[Label]:
-        """The labels of a set, values in a sweep as stored values of their vertices."""
-        labels = self._labels.within(bits)
-        values = {label for label in labels if label.kind == "value"}
-        owners = (owner for label in values for owner in self._whose[int(label.owner)])
-        return labels - values | {Label("stored", owner) for owner in owners}
-
-    def _arrival(self, owner: str, flow: Flow) -> Arrival:
-        met = [
-            (sender, self._named(factor))
-            for error, factors in flow.carries.items()
-            for factor in factors
-            for sender in self._whose.get(error) or (None,)
+    def of_parameter(self, name: str) -> Near:
+        """Relations to a parameter; its children are the vertices whose predictions read it."""
+        readers = {reader for reader, inputs in self.inputs.items() if name in inputs}
+        return [
+            ("own", set(), {name}),
+            ("child", readers, self._joined(self.inputs, readers)),
+            ("co-parent", self._joined(self.parents, readers), set()),
         ]
-        # Where no error is known on the way, all that was read may have been a factor.
-        return Arrival(owner, met if flow.carries else [(None, self._named(flow.reads))])
+
+    def _joined(self, sets: Mapping[str, set[str]], names: Iterable[str]) -> set[str]:
+        return set[str]().union(*(sets[name] for name in names))
+
+
+def reads_of(passing: Passing, running: Running) -> tuple[dict[str, Reads], dict[str, Reads]]:
+    """What each vertex and each parameter reads."""
+    kin, root = Kin(passing), passing.predictions[-1][0].of
+    arrived = dict[Label, list[tuple[str, frozenset[Any]]]]()
+    for label, flow in passing.arrivals:
+        pairs = [(sender, factor) for sender, met in flow.carries.items() for factor in met]
+        arrived.setdefault(label._replace(part=""), []).extend(pairs)
+
+    def told(label: Label, labels: set[Label], near: Near) -> Reads:
+        known = {x.of for x in labels}
+        met = [  # a factor is one for who reads it
+            (sender, factor)
+            for sender, factor in arrived[label]
+            if all(x.of in known for x in factor)
+        ]
+        still = {"parameter", "twin", "data"}
+        pure = [factor for _, factor in met if {x.kind for x in factor} <= still]
+        weights = owners(set().union(*pure), "parameter") & kin.forward - {label.of}
+        bends = any(sender != root and label.of in owners(f, label.kind) for sender, f in met)
+        return Reads(label.of, _related(labels, near), tuple(sorted(weights)), bends)
+
+    vertices = {
+        name: told(Label("state", name), labels, kin.of_vertex(name))
+        for name, labels in gathered(running.after).items()
+    }
+    parameters = {
+        name: told(Label("parameter", name), labels, kin.of_parameter(name))
+        for name, labels in gathered(running.gradients).items()
+    }
+    return vertices, parameters
+
+
+def clocks(running: Running) -> tuple[str, ...]:
+    """What tells a vertex or a synapse the time or its level: a clock, or one of its own."""
+    ticking = {
+        label.of
+        for (label, old), (_, new) in zip(running.now, running.after, strict=True)
+        if new.reads == {label} and new is not old
+    }
+    names = {"clock": "time", "level": "level"}
+    told = {names[kind] for kind in kinds(running.after, running.gradients) & names.keys()}
+    return tuple(sorted(told | ticking))
+
+
+def kinds(*flows: Owned) -> set[str]:
+    """The kinds of all that is read."""
+    return {label.kind for each in flows for labels in gathered(each).values() for label in labels}
+
+
+def gathered(flows: Owned) -> dict[str, set[Label]]:
+    """What is read by all numbers that belong to one owner."""
+    reads: dict[str, set[Label]] = {}
+    for label, flow in flows:
+        reads.setdefault(label.of, set()).update(flow.reads)
+    return reads
+
+
+def owners(labels: Iterable[Label], *kinds: str) -> set[str]:
+    """Whom labels of these kinds belong to."""
+    return {label.of for label in labels if label.kind in kinds}
+
+
+def _related(labels: Iterable[Label], near: Near) -> tuple[Read, ...]:
+    """The reads behind labels, with their relations: the nearest that applies."""
+    found = set()
+    for kind, of, _ in labels:
+        is_input = kind in ("parameter", "data", "twin")
+        relations = [
+            name for name, vertices, inputs in near if of in (inputs if is_input else vertices)
+        ]
+        relation = "shared" if kind == "clock" else next(iter(relations), "other")
+        found.add(Read(kind, of, relation))
+    return tuple(sorted(found))

@@ -1,6 +1,6 @@
 """What each result of a program depends on, and what the errors in it were multiplied with."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from localgrad._jaxpr.primitives import (
 UNKNOWN = object()
 """Stands for a value that is not known before the program runs."""
 
-Sources = frozenset[Hashable]
+Sources = frozenset[Any]
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Flow:
     """
 
     reads: Sources = frozenset()
-    carries: Mapping[Hashable, frozenset[Sources]] = field(default_factory=dict)
+    carries: Mapping[str, frozenset[Sources]] = field(default_factory=dict)
     constant: Any = UNKNOWN
 
     def joined(self, *others: "Flow") -> "Flow":
         """What has reached any of several values."""
-        flows, carries = (self, *others), dict[Hashable, frozenset[Sources]]()
+        flows, carries = (self, *others), dict[str, frozenset[Sources]]()
         for flow in flows:
             carries |= {e: met | carries.get(e, frozenset()) for e, met in flow.carries.items()}
         return Flow(self.reads.union(*(flow.reads for flow in others)), carries)
@@ -77,7 +77,8 @@ def dependence(f: Callable[..., Any], args: Any, sources: Any) -> Any:
     derivative of what does not depend) is no equation and depends on nothing. The inside of a loop,
     a branch and a function with a derivative of its own is followed operand by operand; a choice
     that is made before the program runs is followed on the way chosen. All that is closed
-    (solvers, callbacks) connects every operand to every output.
+    (solvers, callbacks) connects every operand to every output. What is written into a mutable
+    reference is not followed.
 
     Args:
         f: A function of pytrees of arrays.
