@@ -260,7 +260,8 @@ def test_equality_is_asymptotic_after_relaxation():
     """6-9-8-7-4, N(0, .1^2): the longer one waits, the nearer to backpropagation.
 
     How fast depends on the draw, by orders of magnitude. The published figures are the largest
-    absolute difference, with the loss a mean over the batch, of one that rests faster than most.
+    absolute difference, with the loss a mean over the batch, of one that rests faster than most;
+    they are of errors that do not include what the prediction changes at the moment of firing.
     """
     sizes, fast, slow = (6, 9, 8, 7, 4), [], []
     draws = []
@@ -284,7 +285,8 @@ def test_equality_is_asymptotic_after_relaxation():
         found = np.asarray(jax.jit(jax.vmap(distance))(*stacked))
         fast.append(np.quantile(found, 0.1))
         slow.append(np.max(found))
-    np.testing.assert_allclose(np.log10(fast), np.log10(PUBLISHED), rtol=0, atol=0.8)
+    falls = [np.diff(np.log10(distances)) for distances in (fast, PUBLISHED)]
+    np.testing.assert_allclose(*falls, rtol=0, atol=0.5)
     assert np.all(np.diff(slow) < 0)
 
 
@@ -363,56 +365,68 @@ def test_a_readout_of_zeros(phi):
 # Trial after trial, and graphs with skips ---------------------------------------------------------
 
 
+def learned_over(step, read, state, args, nudges):
+    """The state after some steps, and what the synapses have learned meanwhile."""
+    total = [jnp.zeros_like(w) for w in args[0]]
+    for nudge in nudges:
+        found = read(state, *args, nudge=nudge)
+        state = step(state, *args, nudge=nudge)
+        total = [a + b for a, b in zip(total, found, strict=True)]
+    return state, total
+
+
 @pytest.mark.parametrize("phi", [TOKEN, lg.ValuePhi(threshold=1e-12)], ids=["token", "value"])
 def test_trials_follow_each_other_in_one_run(phi):
-    """Input, target, release, next input; weights changed in place; nothing is started again."""
+    """Input, target, release, next input; nothing is started again.
+
+    Nothing is learned on the way back with a token. Value phi cannot tell the feedback of a target
+    that goes, or of a network that settles, from that of a target that comes.
+    """
     draw = Draw()
     weights = draw.weights(4, 5, 6, 3, scale=0.2)
     dynamics = lg.dynamics(chain, rule=lg.FaZIL(phi, wait_before=2))
     step, read = jax.jit(dynamics.step), jax.jit(dynamics.read)
     state = dynamics.init(weights, draw(6, 4), draw(6, 3))
     for _ in range(3):
-        x, y = draw(6, 4), draw(6, 3)
-        for _ in range(80):
-            state = step(state, weights, x, y, nudge=0.0)
-        want = [w - 0.1 * g for w, g in zip(weights, jax.grad(chain)(weights, x, y), strict=True)]
-        for nudge in [1.0] * 6 + [0.0] * 20:  # on the way back nothing is learned
-            learned = read(state, weights, x, y, nudge=nudge)
-            state = step(state, weights, x, y, nudge=nudge)
-            weights = [w - 0.1 * g for w, g in zip(weights, learned, strict=True)]
-        assert miss(weights, want) < 1e-12
+        args = weights, draw(6, 4), draw(6, 3)
+        state, settling = learned_over(step, read, state, args, [0.0] * 80)
+        state, learned = learned_over(step, read, state, args, [1.0] * 6)
+        state, back = learned_over(step, read, state, args, [0.0] * 20)
+        assert miss(learned, jax.grad(chain)(*args)) < 1e-13
+        assert any(np.any(g) for g in (*settling, *back)) == (phi is not TOKEN)
+        weights = [w - 0.1 * g for w, g in zip(weights, learned, strict=True)]
+
+
+def test_weights_change_in_place_while_the_wave_passes():
+    draw = Draw()
+    weights, x, y = draw.weights(4, 5, 6, 3, scale=0.2), draw(6, 4), draw(6, 3)
+    want = [w - 0.1 * g for w, g in zip(weights, jax.grad(chain)(weights, x, y), strict=True)]
+    for rule in (lg.FaZIL(wait_before=0), lg.ZIL(clock=True)):
+        dynamics, moving = lg.dynamics(chain, rule=rule), weights
+        state = dynamics.init(weights, x, y)
+        for _ in range(4):
+            learned = dynamics.read(state, moving, x, y)
+            state = dynamics.step(state, moving, x, y)
+            moving = [w - 0.1 * g for w, g in zip(moving, learned, strict=True)]
+        assert miss(moving, want) < 1e-13
 
 
 def skips(weights, x, y):
-    for number, w in enumerate(weights[:-1]):
-        x = lg.vertex(x + lg.vertex(jnp.tanh(x @ w), f"h{number}"), f"x{number}")
-    return 0.5 * jnp.sum((x @ weights[-1] - y) ** 2)
+    first, second, third, fourth = weights
+    h = lg.vertex(jnp.tanh(x @ first), "h")
+    return 0.5 * jnp.sum((lg.vertex(jnp.tanh(h @ second), "z") @ third + h @ fourth - y) ** 2)
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.1])
 def test_graphs_with_skips_settle_by_themselves(scale):
-    """A relay is no undamped unit: it hands on, and the network comes to rest."""
+    """A relay is no undamped unit of weight 1: it hands on, and the network comes to rest."""
     draw = Draw()
-    weights = [scale * draw(4, 4) for _ in range(3)] + [scale * draw(4, 3)]
+    weights = [scale * draw(*shape) for shape in ((4, 5), (5, 6), (6, 3), (5, 3))]
     args = weights, draw(6, 4), draw(6, 3)
     want = jax.grad(skips)(*args)
     distances = [
         miss(lg.grad(skips, rule=lg.FaZIL(settle="relaxation", wait_before=wait))(*args), want)
         for wait in (5, 20, 50, 100)
     ]
-    assert distances[-1] < 1e-10, distances
-    assert all(later <= max(earlier, 1e-10) for earlier, later in pairwise(distances)), distances
-
-
-def test_a_threshold_tells_settling_from_feedback():
-    """Value phi after a long relaxation: what still moves by rounding is no movement."""
-    draw = Draw(seed=3)
-    args = draw.weights(4, 5, 6, 3, scale=0.2), draw(6, 4), draw(6, 3)
-    want = jax.grad(chain)(*args)
-
-    def distance(threshold):
-        phi = lg.ValuePhi(threshold=threshold)
-        rule = lg.FaZIL(phi, settle="relaxation", wait_before=1200)
-        return miss(lg.grad(chain, rule=rule)(*args), want)
-
-    assert distance(1e-13) < 1e-12
+    assert distances[-1] < 1e-12, distances
+    assert all(later <= max(earlier, 1e-12) for earlier, later in pairwise(distances)), distances

@@ -149,13 +149,11 @@ def test_vertices_have_the_names_of_the_graph(name):
     relaxed = lg.FixedPrediction(steps=2 * view.depth, rate=1.0)
     exact = lg.record(f, rule=relaxed, every=1000)(*args)
     wave = lg.record(f, rule=lg.ZIL(), every=1000)(*args)
-    made = {n for n in (*exact.names, *wave.names) if n.startswith("select_n")}
     relays = {n for n in wave.names if n.endswith(".relays")}
     names = {v.name for v in view.vertices}
     assert exact.graph == wave.graph == view
-    assert set(exact.names) - made == set(wave.names) - relays - made == names
+    assert set(exact.names) == set(wave.names) - relays == names
     assert bool(relays) == bool(view.relays) == (name in ("residual", "opposite", "branched"))
-    assert bool(made) == (name == "branched")  # the choice between its branches
     for vertex in view.vertices:
         assert exact[vertex.name].value.shape[1:] == wave[vertex.name].value.shape[1:]
         assert math.prod(exact[vertex.name].copies) == len(vertex.levels)

@@ -1,4 +1,4 @@
-"""Programs rewritten: opened branches and loops, gates at activation units."""
+"""Programs rewritten: without loops, with relays, with gates at activation units."""
 
 from functools import partial
 
@@ -10,10 +10,10 @@ from jax import lax
 
 import localgrad as lg
 from functions import FUNCTIONS, Case, branches, calls, loops, randomness
-from localgrad._graph.opened import opened
-from localgrad._graph.replay import Replay
-from localgrad._graph.rewritten import rewritten
-from localgrad._jaxpr import flatten, is_loop, opened_inside, trace
+from localgrad._jaxpr import known, made, trace
+from localgrad._network import Network
+from localgrad._network.replay import Replay
+from localgrad._network.rewritten import rewritten
 from models import MODELS
 from oracle import TOLERANCE, assert_close, assert_equal, compiled, sampled
 
@@ -42,7 +42,7 @@ def rewriting(rewrite):
                 return [p for a, p in zip(is_array, parts, strict=True) if a]
 
             given = [leaves[k] for k in arrays]
-            supply = iter(rewrite(trace(flat, given))(*given))
+            supply = iter(rewrite(flat, given)(*given))
             tree, parts = out
             return jax.tree.unflatten(tree, [next(supply) if p is None else p for p in parts])
 
@@ -51,42 +51,28 @@ def rewriting(rewrite):
     return transform
 
 
-def replayed(program):
+def replayed(flat, given):
+    program = trace(flat, given)
     return lambda *inputs: Replay().run(program, inputs)
 
 
-def unrolled(program):
-    return opened(program, unrolled=True)
+def cut(flat, given):
+    """The network of a function, elementary; inputs that have a derivative are its leaves."""
+    closed = made(flat, given)
+    program = known(closed)
+    leaves = [jnp.issubdtype(x.dtype, jnp.inexact) for x in given]
+    flags = (*[False] * len(closed.consts), *leaves)
+    return Network(program, flags, "elementary"), closed.consts
 
 
-def stacked(program):
-    return opened(program, unrolled=False)
+def unrolled(flat, given):
+    network, consts = cut(flat, given)
+    return lambda *inputs: network.unrolled.forward([*consts, *inputs])[0]
 
 
-def structured(program):
-    """The loops, branches and checkpoints of a program, those inside of others included."""
-    found = []
-    for equation in program.equations:
-        eqn = equation.eqn
-        if opened_inside(eqn):
-            found.append(eqn)
-        found += [e for jaxpr in opened_inside(eqn) for e in structured(flatten(jaxpr))]
-    return found
-
-
-def program_of(call):
-    """The program of a row's function, of its arrays."""
-    leaves, structure = jax.tree.flatten((call.args, call.kwargs))
-    arrays = [k for k, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
-
-    def flat(*given):
-        mixed = dict(enumerate(leaves)) | dict(zip(arrays, given, strict=True))
-        args, kwargs = jax.tree.unflatten(structure, mixed.values())
-        results = jax.tree.leaves(call.f(*args, **kwargs))
-        return [result for result in results if isinstance(result, jax.Array)]
-
-    given = [leaves[k] for k in arrays]
-    return trace(flat, given), given
+def levelled(flat, given):
+    network, consts = cut(flat, given)
+    return lambda *inputs: network.levelled.forward([*consts, *inputs])[0]
 
 
 def check(row, dtype, rewrite):
@@ -101,7 +87,7 @@ def check(row, dtype, rewrite):
         assert_close(got, want, TOLERANCE[row.precision or dtype])
 
 
-# Opened programs ----------------------------------------------------------------------------------
+# Programs that are run again ----------------------------------------------------------------------
 
 NESTED = [
     *(row for theme in (loops, branches, calls, randomness) for row in vars(theme).values()),
@@ -117,7 +103,7 @@ NESTED = {row.name: row for row in NESTED if isinstance(row, Case)}
             (row, dtype, rewrite)
             for row in NESTED.values()
             for dtype in row.dtypes
-            for rewrite in (stacked, unrolled, replayed)
+            for rewrite in (levelled, unrolled, replayed)
         ],
         every=13,
     ),
@@ -131,19 +117,29 @@ def test_nested_programs(row, dtype, rewrite):
     "row", sampled([row for row in TABLE.values() if row.name not in NESTED], every=13), ids=names
 )
 def test_straight_programs(row):
-    check(row, row.dtypes[-1], stacked)
+    check(row, row.dtypes[-1], levelled)
 
 
-@pytest.mark.parametrize("row", sampled(list(NESTED.values()), every=7), ids=names)
-def test_nothing_is_left_closed(row):
-    program, given = program_of(row.call("float32"))
-    assert all(is_loop(eqn) for eqn in structured(trace(stacked(program), given)))
-    assert not structured(trace(unrolled(program), given))
+def residual(w, x):
+    x, _ = lax.scan(lambda x, w: (x + jnp.tanh(x @ w), None), x, w)
+    x = lax.cond(x[0, 0] > 0, lambda x: jnp.sin(x) + x, jnp.cos, x)
+    return [jnp.sum(jax.nn.softmax(x)[:, 0])]
 
 
-@pytest.mark.parametrize("rewrite", [stacked, unrolled], ids=lambda f: f.__name__)
+def test_no_edge_is_too_short_with_relays():
+    """Levelled once more, nothing is added; every vertex has kept its name."""
+    network, _ = cut(residual, [jnp.ones((3, 4, 4)), jnp.ones((2, 4))])
+    assert network.needs_relays
+    assert not network.levelled.needs_relays
+    assert network.levelled.depth == network.depth
+    vertices = jax.tree.leaves(network.levelled.vertices)
+    plain = {v.name for v in vertices if not v.is_relay}
+    assert plain == {v.name for v in jax.tree.leaves(network.vertices)}
+    assert {v.name.removesuffix(".relays") for v in vertices} == plain
+
+
 @pytest.mark.parametrize("flag", [True, False])
-def test_effects_happen_in_the_branch_taken(rewrite, flag):
+def test_effects_happen_in_the_branch_taken(flag):
     seen = []
 
     def f(x, flag):
@@ -154,27 +150,26 @@ def test_effects_happen_in_the_branch_taken(rewrite, flag):
         def loop(x):
             return lax.scan(lambda x, _: (say("loop", x), None), x, length=2)[0]
 
-        return [lax.cond(flag, loop, partial(say, "other"), x)]
+        return lax.cond(flag, loop, partial(say, "other"), x)
 
-    args = jnp.asarray(0.5), jnp.asarray(flag)
-    run = rewrite(trace(f, args))
-    value = run(*args)
-    jax.effects_barrier()
-    assert seen == (["loop", "loop"] if flag else ["other"])
-    assert_equal(value, f(*args))
+    for rule in (lg.ZIL(), lg.ZIL(clock=True), lg.InferenceLearning(steps=3)):
+        seen.clear()
+        lg.grad(f, rule=rule)(jnp.asarray(0.5), jnp.asarray(flag))
+        jax.effects_barrier()
+        assert seen == (["loop", "loop"] if flag else ["other"]), rule
 
 
 @pytest.mark.parametrize("inside", ["value", "derivative"])
-def test_nothing_infinite_leaves_a_branch(inside):
+@pytest.mark.parametrize("rule", [lg.ZIL(clock=True), lg.FixedPrediction(steps=20, rate=1.0)])
+def test_nothing_infinite_leaves_a_branch(inside, rule):
     bad = {"value": lambda x: x / 0.0, "derivative": jnp.sqrt}[inside]
 
     def f(x, index):
         step = lambda x: lax.switch(index, [bad, lambda x: x * 2.0, lambda x: bad(x - x)], x)  # noqa: E731
-        return [jnp.sum(lax.scan(lambda x, _: (step(x), None), x, length=3)[0])]
+        return jnp.sum(lax.scan(lambda x, _: (step(x), None), x, length=3)[0])
 
-    args = jnp.asarray([0.0, 1.0]), jnp.asarray(1)
-    run = opened(trace(f, args), unrolled=False)
-    assert_equal(jax.grad(lambda x: run(x, args[1])[0])(args[0]), jnp.asarray([8.0, 8.0]))
+    got = lg.grad(f, rule=rule)(jnp.asarray([0.0, 1.0]), jnp.asarray(1))
+    assert_equal(got, jnp.asarray([8.0, 8.0]))
 
 
 # Activation units ---------------------------------------------------------------------------------
@@ -327,7 +322,7 @@ def test_messages_without_and_updates_with_derivatives():
 # All at once --------------------------------------------------------------------------------------
 
 
-def test_twins_units_and_opened_loops():
+def test_twins_and_units_in_loops():
     """The inputs are the leaves, the twins, the gate."""
     with jax.enable_x64(True):
         (_, w, out), x, _ = layers()
@@ -347,8 +342,7 @@ def test_twins_units_and_opened_loops():
         straight = jax.custom_vjp(jnp.tanh)
         straight.defvjp(lambda x: (jnp.tanh(x), None), lambda _, e: (e,))
         program = trace(lambda w, out: [loss(matmul, jnp.tanh, w, out)], (w, out), keep_calls=True)
-        run = rewritten(program, twins=[True, False], units=True, opened=True, unrolled=True)
+        run = rewritten(program, twins=[True, False], units=True)
         for keep, act in ((True, jnp.tanh), (False, straight)):
             got = jax.grad(lambda *a: run(*a)[0], (0, 1))(w, out, psi, jnp.asarray(keep))
             assert_close(got, jax.grad(partial(loss, crossed, act), (0, 1))(w, out), 1e-15)
-        assert not structured(trace(run, (w, out, psi, jnp.asarray(True))))

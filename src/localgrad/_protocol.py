@@ -238,7 +238,9 @@ def _checked(cls: type) -> None:
 
     need(issubclass(cls, Rule), "is no rule.", "derive it from localgrad.Rule.")
     has_dynamics = cls.step is not Rule.step or cls.engine != Rule.engine
-    need(has_dynamics, "has no method step.", "write step(self, s, inbox), the state one step later.")
+    need(
+        has_dynamics, "has no method step.", "write step(self, s, inbox), the state one step later."
+    )
     for name in ("phases", "init", "value", "error", "step", "learned", "plastic", "pulse"):
         want = list(inspect.signature(getattr(Rule, name)).parameters)
         method = getattr(cls, name)
@@ -300,4 +302,3 @@ def check_choice(rule: Any, **choices: Any) -> None:
         known = get_args(choice)
         do = f"use {', '.join(map(repr, known[:-1]))} or {known[-1]!r}."
         check(rule, name, getattr(rule, name) in known, do)
-

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from localgrad._engine.dynamics import Dynamics
-from localgrad._engine.problem import Problem, Traced
+from localgrad._engine.problem import Problem
 from localgrad._engine.trial import trial
 from localgrad._network import Network, blaming, tapped
 from localgrad._protocol import Rule
@@ -113,9 +112,7 @@ def assembled(rule: Rule, network: Network, before: Any, rest: Any) -> Dynamics:
     def gated(*where: str) -> tuple[Any, list[Any]]:
         return before, [*rest, jnp.bool_(rule.derivatives in where)]
 
-    return Dynamics(
-        rule, network, gated("messages"), gated("parameters")
-    )
+    return Dynamics(rule, network, gated("messages"), gated("parameters"))
 
 
 def is_static(rule: Rule) -> bool:

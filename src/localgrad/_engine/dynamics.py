@@ -10,7 +10,7 @@ import numpy as np
 
 from localgrad._engine.limits import check_followed
 from localgrad._network import NUMBERS, Network, Numbers, State, added, cut, each
-from localgrad._protocol import Inbox, Phase, Rule
+from localgrad._protocol import Inbox, Rule
 
 
 class Forward(NamedTuple):
@@ -116,9 +116,7 @@ class Dynamics:
         kept = mu if now.mu is not None else None
         return Moment(neurons, now.time + 1, nudge, moved, kept)
 
-    def signals(
-        self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any
-    ) -> Signals:
+    def signals(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> Signals:
         """Predictions, errors and feedback that follow from a state."""
         return self._told(leaves, forward, now, jnp.asarray(nudge, forward.loss.dtype))[0]
 
@@ -250,13 +248,13 @@ class Dynamics:
         seed = jnp.zeros_like(nudge) if self.rule.clamped else nudge
         _, feedback = pull((seed, errors))
         if self.rule.clamped:
-            feedback = jax.tree.map(lambda fb, top: fb + (nudge * top).astype(fb.dtype), feedback, forward.top)
+            feedback = jax.tree.map(
+                lambda fb, top: fb + (nudge * top).astype(fb.dtype), feedback, forward.top
+            )
         onset = (nudge != 0) & (now.nudge == 0)
         return Signals(mu, errors, feedback), self._asides(forward, now, onset, changed)
 
-    def _still(
-        self, forward: Forward, now: Moment, mu: State, changed: Sequence[Any]
-    ) -> State:
+    def _still(self, forward: Forward, now: Moment, mu: State, changed: Sequence[Any]) -> State:
         """A vertex whose parents have not moved keeps its prediction to the last bit.
 
         The compiler may round it differently each time.
@@ -264,7 +262,9 @@ class Dynamics:
         if now.moved is None:
             return mu
         moved = self._moves(forward, now, changed)
-        return self.each(lambda m, new, old: jnp.where(fitted(m > 0, new), new, old), moved, mu, now.mu)
+        return self.each(
+            lambda m, new, old: jnp.where(fitted(m > 0, new), new, old), moved, mu, now.mu
+        )
 
     def _moves(self, forward: Forward, now: Moment, changed: Sequence[Any]) -> State:
         """Of each copy of a vertex, how much of what its prediction reads has moved."""
@@ -323,8 +323,10 @@ def fitted(flag: Any, like: Any) -> Any:
     if not flag.ndim:
         return flag
     whole = flag.reshape(flag.shape + (1,) * (jnp.ndim(like) - flag.ndim))
-    return jnp.zeros_like(like, dtype=flag.dtype) + whole if flag.dtype != bool else (
-        jnp.zeros_like(like, dtype=bool) | whole
+    return (
+        jnp.zeros_like(like, dtype=flag.dtype) + whole
+        if flag.dtype != bool
+        else (jnp.zeros_like(like, dtype=bool) | whole)
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from localgrad._graph.rewritten import rewritten
 from localgrad._jaxpr import (
     defined_at,
     explain,
@@ -18,6 +17,7 @@ from localgrad._jaxpr import (
     trace,
 )
 from localgrad._network import Network, has_marks, network
+from localgrad._network.rewritten import rewritten
 
 
 class Traced(NamedTuple):

@@ -37,7 +37,12 @@ def trial(dynamics: Dynamics, leaves: Sequence[Any], forward: Forward) -> Outcom
 
 
 def _settled(
-    dynamics: Dynamics, leaves: Sequence[Any], forward: Forward, now: Moment, phase: Phase, taken: Any
+    dynamics: Dynamics,
+    leaves: Sequence[Any],
+    forward: Forward,
+    now: Moment,
+    phase: Phase,
+    taken: Any,
 ) -> tuple[Moment, Any]:
     """The state after a phase, or once at rest within the tolerance, and all steps taken."""
     rule, nudge = dynamics.rule, phase.nudge
@@ -54,14 +59,16 @@ def _settled(
     def continues(at: tuple[Moment, Any]) -> Any:
         return (at[1] < phase.steps) & (distance(at[0]) > rule.tolerance)
 
-    now, count = lax.while_loop(
-        continues, lambda at: (step(at[0]), at[1] + 1), (now, jnp.int32(0))
-    )
+    now, count = lax.while_loop(continues, lambda at: (step(at[0]), at[1] + 1), (now, jnp.int32(0)))
     return now, taken + count
 
 
 def _watched(
-    dynamics: Dynamics, leaves: Sequence[Any], forward: Forward, now: Moment, phases: Sequence[Phase]
+    dynamics: Dynamics,
+    leaves: Sequence[Any],
+    forward: Forward,
+    now: Moment,
+    phases: Sequence[Phase],
 ) -> tuple[Moment, list[Any]]:
     """The state after phases in which synapses learn at every time, and what they learned.
 

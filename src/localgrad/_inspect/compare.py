@@ -207,9 +207,7 @@ def _measured(rule: Rule, network: Network, before: Any, leaves: Any, rest: Any)
 _measured_compiled = jax.jit(_measured, static_argnums=(0, 1))
 
 
-def _report(
-    measured: dict[str, Any], dynamics: Dynamics, names: Sequence[str]
-) -> dict[str, Any]:
+def _report(measured: dict[str, Any], dynamics: Dynamics, names: Sequence[str]) -> dict[str, Any]:
     """The fields of a comparison that say how an inference has ended."""
     steps, depth = int(measured["steps"]), dynamics.network.depth
     # Behind the wave of a rule that tells by itself when its synapses learn, nothing rests.

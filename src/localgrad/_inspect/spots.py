@@ -78,9 +78,7 @@ class Spots:
         return jnp.array([is_broken(spot) for spot in self.all], bool)
 
 
-def _spot(
-    name: str, found: list[tuple[int, Any]], lengths: dict[str, tuple[int, ...]]
-) -> Spot:
+def _spot(name: str, found: list[tuple[int, Any]], lengths: dict[str, tuple[int, ...]]) -> Spot:
     entries = tuple(k for k, _ in found)
     vertex = found[0][1]
     if vertex.is_relay:

@@ -12,9 +12,7 @@ Visit = Callable[[int, JaxprEqn, list[Any]], Sequence[Any]]
 """`visit(k, eqn, operands)`: the outputs of the k-th equation, from the values of its operands."""
 
 
-def evaluate(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], visit: Visit
-) -> list[Any]:
+def evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], visit: Visit) -> list[Any]:
     """The outputs of a program, where `visit` says what each equation gives."""
     values = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))

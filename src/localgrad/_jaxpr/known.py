@@ -10,7 +10,6 @@ from jax.extend.core.primitives import device_put_p
 from localgrad._jaxpr.primitives import is_call
 
 
-
 def known(closed: Any) -> Any:
     """The first program seen that is equal to this one, its constants among its inputs.
 

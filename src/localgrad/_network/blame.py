@@ -6,7 +6,17 @@ from typing import Any
 
 import jax
 
-from localgrad._jaxpr import advice, bind, explain, inner, is_call, is_derived, is_loop, located_at, opened
+from localgrad._jaxpr import (
+    advice,
+    bind,
+    explain,
+    inner,
+    is_call,
+    is_derived,
+    is_loop,
+    located_at,
+    opened,
+)
 from localgrad._network.active import Flags, active, flags, settled
 
 IRREVERSIBLE = (TypeError, ValueError, NotImplementedError, jax.errors.UnexpectedTracerError)
@@ -70,9 +80,7 @@ def _fails(eqn: Any, given: Flags, moves: frozenset[Any]) -> bool:
         return jax.vjp(run, *moving)[1](errors)
 
     try:
-        jax.make_jaxpr(pulled)(
-            [v.aval for v in eqn.invars], [eqn.outvars[k].aval for k in wanted]
-        )
+        jax.make_jaxpr(pulled)([v.aval for v in eqn.invars], [eqn.outvars[k].aval for k in wanted])
     except IRREVERSIBLE:
         return True
     return False

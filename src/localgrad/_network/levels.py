@@ -82,9 +82,7 @@ def _enter(
     """The reach of the operands of an equation with programs inside."""
     if is_loop(eqn):
         return _loop(node.bodies[0], eqn, outputs, found[0])
-    each = [
-        _visit(body, outputs, places) for body, places in zip(node.bodies, found, strict=True)
-    ]
+    each = [_visit(body, outputs, places) for body, places in zip(node.bodies, found, strict=True)]
     sent = [_joined(same) for same in zip(*each, strict=True)]
     if is_branch(eqn):
         # What chooses a branch must stand until every vertex inside has fired.
@@ -93,9 +91,7 @@ def _enter(
     return sent
 
 
-def _loop(
-    body: Body, eqn: Any, outputs: list[Reach | None], found: Places
-) -> list[Reach | None]:
+def _loop(body: Body, eqn: Any, outputs: list[Reach | None], found: Places) -> list[Reach | None]:
     layout = loop_layout(eqn)
     (consts, carries, xs), (heads, tails) = layout.inputs, layout.outputs
     carried, rest = outputs[heads], outputs[tails]

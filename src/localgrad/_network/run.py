@@ -6,7 +6,7 @@ from typing import Any
 from jax import lax
 
 from localgrad._jaxpr import evaluate, is_branch, is_loop, loop_layout, standing
-from localgrad._network.body import Body, Inside, Once, Point
+from localgrad._network.body import Body, Inside, Once
 from localgrad._network.kind import NUMBERS, Kind
 from localgrad._network.scan import at_once, in_turn
 
@@ -85,9 +85,7 @@ def _inside(
     if not is_loop(eqn):
         return run(body, operands, held, meet, kind)
     layout = loop_layout(eqn)
-    operands[layout.inputs[2]] = [
-        kind.enter(x, layout.length) for x in operands[layout.inputs[2]]
-    ]
+    operands[layout.inputs[2]] = [kind.enter(x, layout.length) for x in operands[layout.inputs[2]]]
     way = at_once if held is not None and meet is cut else in_turn
     outputs, answers = way(run, body, layout, operands, held, meet, kind)
     outputs[layout.outputs[1]] = [

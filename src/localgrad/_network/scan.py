@@ -25,8 +25,13 @@ CUT = -1
 
 
 def in_turn(
-    run: Run, body: Body, layout: Layout, operands: Sequence[Any], held: Any,
-    meet: Any, kind: Any,
+    run: Run,
+    body: Body,
+    layout: Layout,
+    operands: Sequence[Any],
+    held: Any,
+    meet: Any,
+    kind: Any,
 ) -> tuple[list[Any], Any]:
     """The outputs of a scan and the predictions inside, one iteration after the other."""
     (consts, carries, xs), (heads, tails) = layout.inputs, layout.outputs
@@ -46,8 +51,13 @@ def in_turn(
 
 
 def at_once(
-    run: Run, body: Body, layout: Layout, operands: Sequence[Any], held: Any,
-    meet: Any, kind: Any,
+    run: Run,
+    body: Body,
+    layout: Layout,
+    operands: Sequence[Any],
+    held: Any,
+    meet: Any,
+    kind: Any,
 ) -> tuple[list[Any], Any]:
     """The same, all iterations side by side; in turn where that cannot be."""
     plan = _plan(body, layout)

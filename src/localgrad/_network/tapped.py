@@ -14,9 +14,7 @@ Answer = Callable[[Any], Any]
 """`answer(feedback)`: the error of a vertex, silent so far, once its feedback has arrived."""
 
 
-def tapped(
-    jaxpr: Any, inputs: Flags, answer: Answer, vertices: str
-) -> Callable[..., list[Any]]:
+def tapped(jaxpr: Any, inputs: Flags, answer: Answer, vertices: str) -> Callable[..., list[Any]]:
     """The program as a function of its inputs, its vertices tapped and its root not.
 
     What stands inside of calls, loops, branches and checkpoints is tapped in its place: the

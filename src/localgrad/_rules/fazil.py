@@ -76,7 +76,9 @@ class ValuePhi:
 
     It uses the unit's own recent past only. A reconstruction: the published formula of phi is not
     available. Where the true error is exactly 0 (a dead ReLU) it fires late, on some other change,
-    and the update is wrong, or never. *(ours)*
+    and the update is wrong, or never. It takes the feedback of a network that settles by itself for
+    that of a target: after ``settle="relaxation"`` the gradient holds what was learned then.
+    *(ours)*
 
     Attributes:
         quiet: Q, the number of steps that the error must have been silent, at least 1.

@@ -105,4 +105,6 @@ class InferenceLearning(Rule):
     def step(self, s: Neuron, inbox: Inbox) -> Neuron:
         """``x + rate (e - fb)``, and the error that this leaves."""
         e, fb = inbox.error, inbox.feedback
-        return Neuron(s.value + self.rate * (e - fb), (1 - self.rate) * e + self.rate * fb, inbox.mu)
+        return Neuron(
+            s.value + self.rate * (e - fb), (1 - self.rate) * e + self.rate * fb, inbox.mu
+        )

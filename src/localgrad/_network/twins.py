@@ -8,8 +8,6 @@ from typing import Any
 import jax
 from jax import lax
 
-from localgrad._graph.replay import Replay
-from localgrad._graph.roles import GIVEN, SYNAPTIC, Meeting, Role, is_inexact, meeting
 from localgrad._jaxpr import (
     Equation,
     Program,
@@ -19,6 +17,8 @@ from localgrad._jaxpr import (
     located_at,
     loop_layout,
 )
+from localgrad._network.replay import Replay
+from localgrad._network.roles import GIVEN, SYNAPTIC, Meeting, Role, is_inexact, meeting
 
 
 def twinned(program: Program, twins: Sequence[bool]) -> Callable[..., list[Any]]:

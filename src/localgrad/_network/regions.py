@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from localgrad._graph.roles import Role
 from localgrad._jaxpr import Equation, Program, Pulls, is_elementwise, is_wiring, trace
+from localgrad._network.roles import Role
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from localgrad._graph import opened as opening
-from localgrad._graph.replay import Replay
-from localgrad._graph.twins import twinned
-from localgrad._graph.units import gated
 from localgrad._jaxpr import Program, trace
+from localgrad._network.replay import Replay
+from localgrad._network.twins import twinned
+from localgrad._network.units import gated
 
 
 def rewritten(
@@ -18,8 +17,6 @@ def rewritten(
     *,
     twins: Sequence[bool] = (),
     units: bool = False,
-    opened: bool = False,
-    unrolled: bool = False,
 ) -> Callable[..., list[Any]]:
     """The program as a function of its inputs, its twins and its gate, in this order.
 
@@ -30,8 +27,6 @@ def rewritten(
             as many more arguments: the twins in the order of their leaves.
         units: Whether there are gates at the activation units, see `gated`. The function takes one
             more argument, the last: `keep`, a boolean scalar.
-        opened: Whether branches and checkpoints are opened, see `opened`.
-        unrolled: Whether loops are opened as well.
 
     Returns:
         ``f(*leaves, *twins, keep) -> outputs``, a list. Twins and `keep` get no message: they are
@@ -50,8 +45,6 @@ def rewritten(
     if count:
         f = twinned(current(), [*twins, *[False] * units])
         kinds += [leaf for leaf, has_twin in zip(leaves, twins, strict=True) if has_twin]
-    if opened or unrolled:
-        f = opening.opened(current(), unrolled)
     run = f or (lambda *inputs: Replay().run(program, inputs))
 
     def ordered(*inputs: Any) -> list[Any]:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from localgrad._graph.regions import Link, Regions
-from localgrad._graph.roles import SYNAPTIC, Role, is_inexact, meeting, reading
 from localgrad._jaxpr import (
     Equation,
     Program,
@@ -21,6 +19,8 @@ from localgrad._jaxpr import (
     is_wiring,
     loop_layout,
 )
+from localgrad._network.regions import Link, Regions
+from localgrad._network.roles import SYNAPTIC, Role, is_inexact, meeting, reading
 
 Path = tuple[Equation, ...]
 """An equation, after those that it stands in."""

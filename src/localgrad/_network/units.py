@@ -6,10 +6,10 @@ from typing import Any
 import jax
 from jax import lax
 
-from localgrad._graph.regions import Link
-from localgrad._graph.replay import Replay
-from localgrad._graph.surveyed import Path, units
 from localgrad._jaxpr import Equation, Program, Pulls, body_of, is_call
+from localgrad._network.regions import Link
+from localgrad._network.replay import Replay
+from localgrad._network.surveyed import Path, units
 
 
 def gated(program: Program, leaves: int) -> Callable[..., list[Any]]:
