@@ -1,5 +1,6 @@
 """The command line: what it prints, its exit codes, its messages."""
 
+import dataclasses
 import json
 import os
 import pty

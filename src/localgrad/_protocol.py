@@ -195,7 +195,7 @@ def real(default: float) -> Any:
     return field(default=default, metadata={"leaf": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(real,))
+@dataclass_transform(frozen_default=True)
 def learning_rule(cls: R) -> R:
     """Make a class a rule: a frozen dataclass, and a pytree whose leaves are its `real` fields.
 
@@ -229,7 +229,7 @@ def learning_rule(cls: R) -> R:
     return jax.tree_util.register_dataclass(rule, leaves, static)
 
 
-def _checked(cls: type) -> None:
+def _checked(cls: Any) -> None:
     """Raise an error that names the method, if a rule is not as the protocol asks."""
 
     def need(holds: bool, met: str, do: str) -> None:

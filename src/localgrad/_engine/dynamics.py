@@ -293,7 +293,7 @@ class Dynamics:
             )
             found = self.network.answered(onset.astype(jnp.float32), raised, forward.kept)
         else:
-            return forward.top
+            return forward.top or {}
         return self.each(lambda flag, x: fitted(flag > 0, x), found, forward.stored)
 
     def _inbox(self, now: Moment) -> Callable[..., Inbox]:

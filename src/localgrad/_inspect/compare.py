@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from localgrad._call import Signature
-from localgrad._engine import Dynamics, Problem, assembled, by_events, is_static, trial
+from localgrad._engine import Dynamics, Problem, assembled, by_events, is_static, settings, trial
 from localgrad._inspect.spots import Spots
 from localgrad._inspect.table import Column, Table
 from localgrad._inspect.tabular import Tabular
@@ -182,11 +182,8 @@ def _stepwise(rule: Rule, problem: Problem) -> Any:
     """The loss, the gradients, and how the inference has ended."""
     traced = problem.traced(units=rule.derivatives != "everywhere")
     inputs = traced.before, traced.leaves, traced.rest
-    if is_static(rule):
-        run = _measured_compiled
-    else:
-        run = jax.jit(partial(_measured, rule), static_argnums=0)
-        run = lambda _, *others, run=run: run(*others)  # noqa: E731
+    # A rule with arrays for its numbers is an argument like any other.
+    run = _measured_with if is_static(rule) else _measured_of
     value, gradients, measured = run(rule, traced.network, *inputs)
     dynamics = assembled(rule, traced.network, traced.before, traced.rest)
     names = [spot.name for spot in Spots(dynamics, traced.network).all]
@@ -194,17 +191,19 @@ def _stepwise(rule: Rule, problem: Problem) -> Any:
 
 
 def _measured(rule: Rule, network: Network, before: Any, leaves: Any, rest: Any) -> Any:
-    dynamics = assembled(rule, network, before, rest)
-    forward = dynamics.forward(leaves)
-    now, gradients, steps = trial(dynamics, leaves, forward)
-    signals = dynamics.signals(leaves, forward, now, now.nudge)
-    broken = Spots(dynamics, network).not_finite(forward, now, signals.errors)
-    # What is not finite is not at rest.
-    residual = jnp.where(jnp.any(broken), jnp.nan, dynamics.residual(signals))
+    with settings(network):
+        dynamics = assembled(rule, network, before, rest)
+        forward = dynamics.forward(leaves)
+        now, gradients, steps = trial(dynamics, leaves, forward)
+        signals = dynamics.signals(leaves, forward, now, now.nudge)
+        broken = Spots(dynamics, network).not_finite(forward, now, signals.errors)
+        # What is not finite is not at rest.
+        residual = jnp.where(jnp.any(broken), jnp.nan, dynamics.residual(signals))
     return forward.loss, gradients, {"steps": steps, "broken": broken, "residual": residual}
 
 
-_measured_compiled = jax.jit(_measured, static_argnums=(0, 1))
+_measured_with = jax.jit(_measured, static_argnums=(0, 1))
+_measured_of = jax.jit(_measured, static_argnums=1)
 
 
 def _report(measured: dict[str, Any], dynamics: Dynamics, names: Sequence[str]) -> dict[str, Any]:

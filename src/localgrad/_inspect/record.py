@@ -171,10 +171,10 @@ class _Film:
         dynamics, tolerance = self._dynamics, self._rule.tolerance
         start = dynamics.begin(self._forward)
 
-        def step(now: Moment) -> Moment:
+        def onward(now: Moment) -> Moment:
             return dynamics.step(self._leaves, self._forward, now, self._nudge(now))
 
-        step = hoisted(step, start)
+        step = hoisted(onward, start)
         see = hoisted(self._seen, start)
         distance = hoisted(lambda now: dynamics.residual(self._signals(now)), start)
 

@@ -49,7 +49,7 @@ class Spots:
 
     def __init__(self, dynamics: Dynamics, network: Network) -> None:
         self._dynamics = dynamics
-        self._tree = jax.tree.structure(dynamics.network.vertices)
+        self._tree: Any = jax.tree.structure(dynamics.network.vertices)
         lengths = {v.name: v.lengths for v in jax.tree.leaves(network.vertices)}
         own: dict[str, list[tuple[int, Any]]] = {}
         for k, vertex in enumerate(jax.tree.leaves(dynamics.network.vertices)):

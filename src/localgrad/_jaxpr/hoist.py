@@ -30,8 +30,8 @@ def hoisted(f: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
         before.append(eqn)
     repeated = _needed(repeated, jaxpr.outvars)
     inside = {var for eqn in repeated for var in eqn.outvars} | set(jaxpr.invars)
-    read = {v for eqn in repeated for v in variables(eqn.invars)} | {*variables(jaxpr.outvars)}
-    fixed = read - inside
+    used = {v for eqn in repeated for v in variables(eqn.invars)} | {*variables(jaxpr.outvars)}
+    fixed = used - inside
 
     def run(eqns: list[Any], values: dict[Any, Any]) -> dict[Any, Any]:
         for eqn in eqns:

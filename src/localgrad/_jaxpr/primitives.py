@@ -109,7 +109,7 @@ def is_mark(eqn: JaxprEqn) -> bool:
 
 
 def is_inexact(aval: Any) -> bool:
-    """Whether a type, or what a mutable reference of this type holds, is a number with a derivative."""
+    """Whether values of a type, or what references of it hold, have a derivative."""
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 

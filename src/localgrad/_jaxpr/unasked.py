@@ -29,7 +29,10 @@ def sends_unasked(eqn: JaxprEqn) -> bool:
 
     closed = jax.make_jaxpr(messages)(kinds, [eqn.outvars[k].aval for k in wanted])
     jaxpr = closed.jaxpr
-    reached, known = set(jaxpr.invars[len(kinds) :]), dict(zip(jaxpr.constvars, closed.consts))
+    reached, known = (
+        set(jaxpr.invars[len(kinds) :]),
+        dict(zip(jaxpr.constvars, closed.consts, strict=True)),
+    )
     for inside in jaxpr.eqns:
         read = variables(inside.invars)
         if not reached.isdisjoint(read):

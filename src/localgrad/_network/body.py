@@ -128,7 +128,7 @@ class Cutter:
             given = [(v, s, r) for v, s, r in zip(eqn.invars, sends, reads, strict=True)]
             arriving |= {v for v, s, _ in given if s and not is_literal(v)}
             read |= {v for v, _, r in given if r and not is_literal(v)} | references
-        learns, reads = flags(jaxpr.invars, frozenset(arriving)), flags(jaxpr.invars, read)
+        learns, reads = (flags(jaxpr.invars, frozenset(v)) for v in (arriving, read))
         return Body(jaxpr, consts, nodes, frozenset(kept), learns, reads, needed, moves)
 
     def _inside(

@@ -98,7 +98,7 @@ class Network:
 
     @cached_property
     def levelled(self) -> "Network":
-        """The network with relays in every edge that would be too short; itself if there is none."""
+        """The network with relays in every edge that would be too short; itself without any."""
         if not self.needs_relays:
             return self
         flat = self.unrolled
@@ -122,9 +122,9 @@ class Network:
         return loss, predictions
 
     def raised(self, flags: State, kept: State, changed: Sequence[Any] = ()) -> State:
-        """Of every vertex, how many flags the vertices and the `changed` inputs that it reads raise.
+        """Of every vertex, how many flags are raised by the vertices and inputs that it reads.
 
-        Flags are numbers, one for each copy of a vertex, and one for each input.
+        Flags are numbers, one for each copy of a vertex, and in `changed` one for each input.
         """
         inputs = list(changed) or [np.float32(0)] * len(self.body.jaxpr.invars)
         return self.predict(inputs, flags, _silent(kept), cut, READING)[1]

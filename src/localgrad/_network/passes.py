@@ -6,6 +6,7 @@ finds the same vertices.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -162,14 +163,16 @@ def _views(
         elif any(var in body.moves for var in eqn.outvars):
             levels = sorted(seen[k] or {ITSELF})
             each = {level: bind(eqn, at(eqn.invars, level)) for level in levels}
-            made = [
-                lambda level, j=j, each=each: each.get(level, each[min(each)])[j]
-                for j in range(len(eqn.outvars))
-            ]
+            made = [partial(_seen_at, each, j) for j in range(len(eqn.outvars))]
         else:
             made = list(map(_still, bind(eqn, at(eqn.invars, ITSELF))))
         known.update(zip(eqn.outvars, made, strict=True))
     return [_still(a.val) if is_literal(a) else known[a] for a in jaxpr.outvars]
+
+
+def _seen_at(each: dict[int, Sequence[Any]], output: int, level: int) -> Any:
+    """An output of an equation that was computed for several levels."""
+    return each.get(level, each[min(each)])[output]
 
 
 def _delayed(value: Any, vertex: Vertex, level: int, seen: set[int]) -> View:
@@ -204,10 +207,8 @@ def _views_inside(
         return taken
 
     outputs = lax.switch(which(ITSELF), [way(k) for k in range(len(node.bodies))])
-    return [
-        lambda level, levels=levels, values=values: values[levels.index(level)]
-        for levels, values in zip(asked, outputs, strict=True)
-    ]
+    pairs = zip(asked, outputs, strict=True)
+    return [dict(zip(levels, values, strict=True)).__getitem__ for levels, values in pairs]
 
 
 def _sightings(body: Body, ends: Sequence[set[int]], places: Any) -> dict[int, Any]:

@@ -22,4 +22,4 @@ class Backprop(Rule):
     """
 
     name: ClassVar[str] = "backprop"
-    engine: ClassVar[str] = "oracle"
+    engine: ClassVar[str] = "oracle"  # type: ignore[misc]

@@ -146,7 +146,7 @@ class FaZIL(Rule):
 
     name: ClassVar[str] = "fa-zil"
     asks: ClassVar[tuple[str, ...]] = ("pulse", "moved", "relay")
-    levelled: ClassVar[bool] = True
+    levelled: ClassVar[bool] = True  # type: ignore[misc]
 
     phi: TokenPhi | ValuePhi = TokenPhi()
     settle: Settle = "forward"

@@ -100,7 +100,7 @@ class ActivationRelaxation(Rule):
         check(self, "schedule", not in_sweeps, do)
 
     @property
-    def sweeps(self) -> bool:
+    def sweeps(self) -> bool:  # type: ignore[override]
         """Whether each unit sees those above already moved."""
         return self.schedule == "top-down"
 

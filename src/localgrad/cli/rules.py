@@ -73,7 +73,7 @@ def _fields(info: StructTypeInfo) -> StructConstructorSpec | None:
     default = info.default
     if not isinstance(default, lg.Rule | lg.Loop):
         return None
-    kind = type(default)
+    kind: Any = type(default)
     types = get_type_hints(kind)
     documented = docstring_parser.parse_from_object(kind).params
     told = {entry.arg_name: entry.description or "" for entry in documented}
