@@ -244,7 +244,7 @@ def _placed(body: Body, vertices: Any, places: Any) -> list[tuple[Any, list[tupl
     """Every vertex with level and relays of its copies, the first iteration first."""
     found: list[tuple[Any, list[tuple[int, int]]]] = []
     for k, node in sorted(body.nodes.items()):
-        if isinstance(node, Point):
+        if isinstance(node, Point) and places.get(k):  # a scan of no iterations has no copies
             found.append((vertices[k][0], places[k][::-1]))
         elif isinstance(node, Inside):
             several = vertices[k] if isinstance(vertices[k], tuple) else (vertices[k],)

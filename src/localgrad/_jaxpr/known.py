@@ -50,11 +50,16 @@ def holds_functions(jaxpr: Any) -> bool:
 
 
 def _is_data(eqn: JaxprEqn) -> bool:
+    if is_call(eqn):
+        return True
     leaves = jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))
     programs = [getattr(x, "jaxpr", x) for x in leaves if hasattr(x, "eqns")]
-    inside = () if is_call(eqn) else programs
-    rest = [x for x in leaves if not hasattr(x, "eqns")]
-    return not any(map(holds_functions, inside)) and not any(map(callable, rest))
+    return not any(map(holds_functions, programs)) and not any(map(_is_code, leaves))
+
+
+def _is_code(value: Any) -> bool:
+    """Whether a parameter is a function; programs are none, and meshes only look like one."""
+    return callable(value) and not isinstance(value, jax.sharding.Mesh)
 
 
 class Program:

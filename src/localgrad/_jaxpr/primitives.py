@@ -179,13 +179,6 @@ def loop_layout(eqn: JaxprEqn) -> Layout:
     return Layout(consts, carries, params["length"], params["reverse"], params["unroll"])
 
 
-def opened_inside(eqn: JaxprEqn) -> tuple[Any, ...]:
-    """The jaxprs inside a scan, cond or checkpoint that are opened; none for other equations."""
-    if is_branch(eqn):
-        return branches(eqn)
-    return (body_of(eqn),) if is_loop(eqn) or is_recomputed(eqn) else ()
-
-
 def branches(eqn: JaxprEqn) -> tuple[Any, ...]:
     """The jaxprs of a `cond` equation's branches, in the order of its index."""
     return eqn.params["branches"]

@@ -1,7 +1,7 @@
 """Layer 2: the network of a function, its program cut at its vertices."""
 
 from localgrad._network.active import flags
-from localgrad._network.blame import blaming
+from localgrad._network.blame import blaming, reached
 from localgrad._network.body import Body, Inside, Once, Point
 from localgrad._network.kind import NUMBERS, Numbers
 from localgrad._network.network import Network, State, each, network
@@ -26,5 +26,6 @@ __all__ = [
     "flags",
     "has_marks",
     "network",
+    "reached",
     "tapped",
 ]

@@ -14,6 +14,7 @@ from localgrad._jaxpr import (
     is_call,
     is_derived,
     is_loop,
+    is_reference,
     located_at,
     opened,
 )
@@ -29,19 +30,35 @@ def blaming(jaxpr: Any, leaves: Flags) -> Iterator[None]:
     try:
         yield
     except IRREVERSIBLE as error:
+        if any("what to do:" in text for text in (str(error), *getattr(error, "__notes__", ()))):
+            raise
         fails = _closes_over if isinstance(error, jax.errors.UnexpectedTracerError) else _fails
-        found = next(_culprits(jaxpr, leaves, None, fails), None)
-        if found and not any("what to do:" in note for note in getattr(error, "__notes__", ())):
+        found = next(reached(jaxpr, leaves, fails), None)
+        if found:
             eqn, around = found
             met = f"{eqn.primitive} cannot send errors back."
             error.add_note(explain(met, located_at(eqn, around), advice(eqn, error)))
         raise
 
 
-def _culprits(
-    program: Any, inputs: Flags, call: Any, fails: Callable[[Any, Flags, frozenset[Any]], bool]
+def reached(
+    program: Any,
+    inputs: Flags,
+    holds: Callable[[Any, Flags, frozenset[Any]], bool],
+    call: Any = None,
 ) -> Iterator[tuple[Any, Any]]:
-    """The equations that errors reach and cannot pass, each with the call it stands in."""
+    """The equations that errors reach and of which something holds.
+
+    Args:
+        program: A jaxpr, open or closed.
+        inputs: Which of its inputs are leaves.
+        holds: What is asked of an equation, of its operands and of all variables: which of them
+            carry errors.
+        call: The call that the program belongs to.
+
+    Returns:
+        Each equation with the call it stands in.
+    """
     jaxpr, _ = opened(program)
     moves = active(jaxpr, inputs)
     for eqn in jaxpr.eqns:
@@ -53,8 +70,8 @@ def _culprits(
             inside = settled(eqn, given)[0] if is_loop(eqn) else given
             for body in held:
                 skipped = len(inside) - len(opened(body)[0].invars)
-                yield from _culprits(body, inside[skipped:], around, fails)
-        if not inner(eqn) and fails(eqn, given, moves):
+                yield from reached(body, inside[skipped:], holds, around)
+        if not inner(eqn) and holds(eqn, given, moves):
             yield eqn, call
 
 
@@ -66,7 +83,7 @@ def _closes_over(eqn: Any, given: Flags, moves: frozenset[Any]) -> bool:
 def _fails(eqn: Any, given: Flags, moves: frozenset[Any]) -> bool:
     """Whether the equation has no derivative in reverse, found by taking it."""
     wanted = [k for k, var in enumerate(eqn.outvars) if var in moves]
-    if not wanted:
+    if not wanted or any(is_reference(v.aval) for v in (*eqn.invars, *eqn.outvars)):
         return False
 
     def pulled(operands: list[Any], errors: list[Any]) -> Any:

@@ -22,6 +22,10 @@ class Kind(Protocol):
         """The outputs of an equation."""
         ...
 
+    def kept(self, values: Sequence[Any]) -> Sequence[Any]:
+        """What is given from before: constants, and what has happened once."""
+        ...
+
     def enter(self, x: Any, length: int) -> Any:
         """What a scan slices, with the iterations on its first axis."""
         ...
@@ -47,6 +51,9 @@ class Numbers:
     def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
         form = in_loop(eqn) if self._loops and is_convolution(eqn) else None
         return [form(*operands)] if form else bind(eqn, operands)
+
+    def kept(self, values: Sequence[Any]) -> Sequence[Any]:
+        return values
 
     def enter(self, x: Any, length: int) -> Any:
         return x
@@ -87,6 +94,9 @@ class Flags:
         pairs = zip(self.operands(eqn, operands), eqn.invars, strict=True)
         total = sum((x for x, atom in pairs if self._counts(eqn, atom)), SILENT)
         return [total if self._all or is_inexact(v.aval) else SILENT for v in eqn.outvars]
+
+    def kept(self, values: Sequence[Any]) -> Sequence[Any]:
+        return [SILENT] * len(values)
 
     def enter(self, x: Any, length: int) -> Any:
         return jnp.broadcast_to(x, (length, *jnp.shape(x)))

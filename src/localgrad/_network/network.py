@@ -48,6 +48,7 @@ class Network:
 
     Attributes:
         body: The program, and what the hook must know of it.
+        leaves: Which of its inputs are leaves.
         vertices: A pytree with one `Vertex` for each vertex; states have the same structure.
     """
 
@@ -60,7 +61,7 @@ class Network:
             leaves: Which of the inputs are leaves, as a tuple of flags.
             vertices: ``"elementary"``, ``"marked"``, or ``"tagged"`` by a pass.
         """
-        self._leaves = leaves
+        self.leaves = leaves
         count = len(opened(jaxpr)[0].outvars)
         is_root = (True, *[False] * (count - 1))
         self.body = Cutter(vertices).body(jaxpr, leaves, is_root, is_root, root=0)
@@ -127,7 +128,7 @@ class Network:
         Flags are numbers, one for each copy of a vertex, and in `changed` one for each input.
         """
         inputs = list(changed) or [np.float32(0)] * len(self.body.jaxpr.invars)
-        return self.predict(inputs, flags, _silent(kept), cut, READING)[1]
+        return self.predict(inputs, flags, kept, cut, READING)[1]
 
     def answered(self, root: Any, flags: State, kept: State) -> State:
         """Of every vertex, how many flags those raise that send messages to it, and the root."""
@@ -135,7 +136,7 @@ class Network:
 
         def heard(sent: State) -> Any:
             """Every flag times those of the senders."""
-            loss, found = self.predict(inputs, sent, _silent(kept), cut, SENDING)
+            loss, found = self.predict(inputs, sent, kept, cut, SENDING)
             products = jax.tree.map(lambda x, flag: jnp.sum(x * flag), (loss, found), (root, flags))
             return sum(jax.tree.leaves(products))
 
@@ -145,18 +146,13 @@ class Network:
     def _passed(self, f: Any) -> "Network":
         """The network of what a pass makes of this one."""
         closed = made(f, [var.aval for var in self.body.jaxpr.invars])
-        return Network(closed, self._leaves, "tagged")
+        return Network(closed, self.leaves, "tagged")
 
 
 @lru_cache(maxsize=64)
 def network(jaxpr: Any, leaves: tuple[bool, ...], vertices: str) -> Network:
     """The network of a program, made once."""
     return Network(jaxpr, leaves, vertices)
-
-
-def _silent(kept: State) -> State:
-    """No flag for anything that happened once."""
-    return jax.tree.map(lambda x: np.zeros(np.shape(x), np.float32), kept)
 
 
 def _passing(prediction: Any, held: None) -> Any:

@@ -52,7 +52,7 @@ def run(
             return outputs
         if isinstance(node, Once):
             if mine is not None:
-                return mine
+                return kind.kept(mine)
             answers[k] = tuple(kind.bind(eqn, operands))
             return answers[k]
         outputs = list(kind.bind(eqn, operands))
@@ -62,7 +62,7 @@ def run(
                 outputs[j] = meet(outputs[j], own)
         return outputs
 
-    outputs = evaluate(body.jaxpr, body.consts, inputs, visit)
+    outputs = evaluate(body.jaxpr, kind.kept(body.consts), inputs, visit)
     if held is not None:
         outputs = [x if a else None for x, a in zip(outputs, body.asked, strict=True)]
     return outputs, answers

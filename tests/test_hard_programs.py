@@ -1,0 +1,331 @@
+"""Programs that a tracer gets wrong in silence: each kind once, on every rule."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export, lax
+from jax.custom_derivatives import SymbolicZero
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import localgrad as lg
+
+EXACT = (
+    lg.ZIL(),
+    lg.ZIL(clock=True),
+    lg.FaZIL(),
+    lg.FixedPrediction(steps=40, rate=1.0),
+    lg.ActivationRelaxation(steps=40, rate=1.0),
+)
+STEPPING = EXACT[1:]
+each_rule = pytest.mark.parametrize("rule", EXACT, ids=repr)
+
+PROGRAMS = {}
+
+
+def program(refused_by=()):
+    """A row: a function without arguments that makes `f` and its arguments."""
+
+    def register(make):
+        PROGRAMS[make.__name__] = make, refused_by
+        return make
+
+    return register
+
+
+# Backward passes of one's own ---------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def auxiliary(x, loss):
+    return x
+
+
+auxiliary.defvjp(
+    lambda x, loss: (x, loss.shape), lambda shape, g: (g, jnp.ones(shape))
+)  # whatever arrives
+
+
+@jax.custom_jvp
+def gate(y, w):
+    return y * 1.0
+
+
+def gated(primals, tangents):
+    (y, _), (dy, dw) = primals, tangents
+    passes = isinstance(dw, SymbolicZero) and not isinstance(dy, SymbolicZero)
+    return y * 1.0, dy if passes else jnp.zeros_like(y)
+
+
+gate.defjvp(gated, symbolic_zeros=True)
+
+
+@program(refused_by=(lg.FaZIL,))
+def backward_pass_without_its_cotangent():
+    return lambda w: jnp.sum(auxiliary(w, jnp.sum(w**2)) * 3), (jnp.arange(3.0),)
+
+
+@program()
+def symbolic_zeros():
+    return lambda x, w: jnp.sum(gate(jnp.sin(x), w) * 2), (jnp.arange(3.0), jnp.ones(3))
+
+
+# Mutable references -------------------------------------------------------------------------------
+
+
+@program(refused_by=(lg.FaZIL,))
+def reference_that_is_written():
+    def f(x):
+        r = jax.new_ref(0.0)
+        r[...] = jnp.sin(x)
+        return r[...] * 2
+
+    return f, (1.0,)
+
+
+@program(refused_by=(lg.FaZIL,))
+def reference_that_starts_with_a_value():
+    return lambda x: jnp.sin(jax.new_ref(x)[...]), (1.0,)
+
+
+@program(refused_by=(lg.FaZIL,))
+def reference_in_a_loop():
+    def f(x):
+        r = jax.new_ref(jnp.zeros(()))
+
+        def body(i, carry):
+            r[...] = r[...] + jnp.sin(x * i)
+            return carry
+
+        lax.fori_loop(0, 3, body, 0)
+        return r[...] ** 2
+
+    return f, (1.0,)
+
+
+@program(refused_by=(lg.FaZIL,))
+def reference_in_a_checkpoint():
+    @jax.checkpoint
+    def f(x):
+        r = jax.new_ref(jnp.sin(x))
+        r[...] = r[...] * x
+        return r[...]
+
+    return f, (1.5,)
+
+
+# Loops, branches, masks, settings -----------------------------------------------------------------
+
+
+@program()
+def loops_in_loops():
+    def f(x):
+        def inner(j, b):
+            return jnp.sin(b) + x
+
+        return lax.fori_loop(0, 2, lambda i, a: lax.fori_loop(0, 2, inner, a), x)
+
+    return f, (0.3,)
+
+
+@program()
+def loop_that_starts_from_a_literal():
+    def f(x):
+        def body(c, _):
+            return c * x + lax.fori_loop(0, 2, lambda j, b: jnp.sin(b + c), 0.0), None
+
+        return lax.scan(body, x, None, length=3)[0]
+
+    return f, (0.3,)
+
+
+@program()
+def endless_loop_in_a_branch_not_taken():
+    def f(x):
+        def endless(x):
+            return lax.stop_gradient(lax.while_loop(lambda c: c != 1.0, lambda c: c, x)) * x
+
+        return lax.cond(x > 0, jnp.sin, endless, x)
+
+    return f, (0.3,)
+
+
+@program()
+def error_in_a_branch_not_taken():
+    def f(x):
+        def fails(x):
+            jax.debug.callback(refuse, x)
+            return x * 2
+
+        return lax.cond(x > 0, jnp.sin, fails, x)
+
+    return f, (0.3,)
+
+
+def refuse(x):
+    raise AssertionError(f"the branch was not taken, and got {x}")
+
+
+@program()
+def masked_infinities():
+    def f(w, mask):
+        scores = lg.vertex(jnp.where(mask, w, -jnp.inf), "scores")
+        return jnp.sum(jax.nn.softmax(scores)[0] * jnp.arange(3.0))
+
+    return f, (jnp.arange(3.0)[None], jnp.array([[True, True, False]]))
+
+
+@program()
+def weak_types():
+    return lambda s: s * 2.0, (0.5,)
+
+
+@program()
+def settings_of_its_own():
+    def f(x):
+        with jax.enable_x64(True):
+            y = jnp.sin(x.astype(jnp.float64)) * 2
+        return y.astype(jnp.float32).sum()
+
+    return f, (jnp.arange(3.0),)
+
+
+@each_rule
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(name, rule):
+    make, refused_by = PROGRAMS[name]
+    f, args = make()
+    if isinstance(rule, refused_by):
+        with pytest.raises(ValueError, match=r"(?s)FaZIL met.*where:.*what to do:"):
+            lg.grad(f, rule=rule)(*args)
+        return
+    got, want = lg.grad(f, rule=rule)(*args), jax.grad(f)(*args)
+    assert (got.dtype, got.weak_type, got.sharding) == (want.dtype, want.weak_type, want.sharding)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_inference_with_masked_infinities_is_finite():
+    f, args = PROGRAMS["masked_infinities"][0]()
+    got = lg.grad(f, rule=lg.InferenceLearning(steps=30, rate=0.1, nudge=0.01))(*args)
+    np.testing.assert_allclose(got, jax.grad(f)(*args), rtol=0.1, atol=0.01)
+
+
+@pytest.mark.parametrize("nudge", [0.5, -0.5])
+def test_a_branch_taken_is_the_code_inline(nudge):
+    """Inference, at every step: a choice is no vertex."""
+    w, x = jnp.linspace(-1, 1, 9).reshape(3, 3), jnp.linspace(0, 1, 6).reshape(2, 3)
+
+    def net(way):
+        def f(w, x):
+            h = jnp.tanh(x @ w)
+            return jnp.sum(way(h, lambda h: jnp.tanh(h @ w) ** 2) ** 2)
+
+        return f
+
+    def branch(h, f):
+        return lax.cond(h[0, 0] > -2, f, lambda h: h, h)
+
+    rule = lg.InferenceLearning(steps=6, rate=0.1, nudge=nudge)
+    inline, chosen = (lg.grad(net(way), rule=rule)(w, x) for way in (lambda h, f: f(h), branch))
+    np.testing.assert_allclose(chosen, inline, rtol=2e-6, atol=1e-7)
+
+
+def test_there_and_back_between_devices():
+    here, there = jax.devices()[:2]
+
+    def f(x):
+        return jnp.sum(jax.device_put(jnp.sin(jax.device_put(x, there)), here))
+
+    x = jax.device_put(jnp.arange(3.0), here)
+    got, want = lg.grad(f)(x), jax.grad(f)(x)
+    np.testing.assert_array_equal(got, want)
+    assert got.sharding == want.sharding
+
+
+def convolution(k, x):
+    return jnp.sum(lg.vertex(lax.conv_general_dilated(x, k, (1, 1), "SAME"), "c") ** 2)
+
+
+@each_rule
+def test_forward_mode_through_a_rule(rule):
+    k, x = jnp.ones((2, 1, 3, 3)), jnp.arange(25.0).reshape(1, 1, 5, 5)
+    got = jax.jvp(lambda k: lg.grad(convolution, rule=rule)(k, x), (k,), (k,))
+    want = jax.jvp(lambda k: jax.grad(convolution)(k, x), (k,), (k,))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def perceptron(w, x):
+    return jnp.mean(jnp.tanh(x @ w) ** 2)
+
+
+@each_rule
+def test_symbolic_batches(rule):
+    (batch,) = export.symbolic_shape("b,")
+    kinds = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((3, 2), (batch, 3))]
+    exported = export.export(jax.jit(lg.grad(perceptron, rule=rule)))(*kinds)
+    w, x = jnp.ones((3, 2)), jnp.arange(12.0).reshape(4, 3) / 10
+    np.testing.assert_allclose(exported.call(w, x), jax.grad(perceptron)(w, x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [*EXACT, lg.FixedPrediction(steps=9, tolerance=1e-3)], ids=repr)
+def test_strict_promotion(rule):
+    def mixed(w, x):
+        a = lg.vertex(x @ w, "a")
+        return jnp.sum(lg.vertex(a.astype(jnp.bfloat16), "b").astype(jnp.float32) ** 2)
+
+    with jax.numpy_dtype_promotion("strict"):
+        assert lg.grad(mixed, rule=rule)(jnp.ones((3, 2)), jnp.ones((4, 3))).shape == (3, 2)
+
+
+@each_rule
+def test_explicit_meshes(rule):
+    mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(jnp.arange(24.0).reshape(8, 3) / 10, P("b"))
+        w = jax.device_put(jnp.ones((3, 2)), P())
+        got, want = lg.grad(perceptron, rule=rule)(w, x), jax.grad(perceptron)(w, x)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@each_rule
+def test_a_predicate_that_varies_over_a_mesh(rule):
+    mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Auto,))
+
+    def loss(w, x):
+        y = lax.cond(lax.axis_index("b") > 2, jnp.sin, jnp.cos, x @ w)
+        return lax.psum(jnp.sum(y), "b")
+
+    def run(grad):
+        specs = {"mesh": mesh, "in_specs": (P(), P("b")), "out_specs": P()}
+        args = 0.3 * jnp.ones((3, 2)), jnp.arange(24.0).reshape(8, 3) / 10
+        return jax.jit(jax.shard_map(grad(loss), **specs))(*args)
+
+    np.testing.assert_allclose(
+        run(lambda f: lg.grad(f, rule=rule)), run(jax.grad), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("rule", [*EXACT, lg.InferenceLearning(steps=3)], ids=repr)
+def test_nothing_is_compiled_twice(rule):
+    """A loop of one's own, without `jit`: the second call finds all that the first has compiled."""
+    w, x = jnp.ones((3, 3)), jnp.ones((2, 3))
+
+    def loss(w, x):
+        h, _ = lax.scan(lambda h, _: (jax.nn.gelu(h @ w), None), x, length=3)
+        return -jnp.mean(jax.nn.log_softmax(h))
+
+    def both():
+        lg.grad(loss, rule=rule)(w, x)
+        lg.compare(loss, rule=rule)(w, x)
+
+    both()
+    found = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: found.append(name) if "backend_compile" in name else None
+    )
+    for _ in range(2):
+        both()
+    jax.monitoring.clear_event_listeners()
+    assert found == []
