@@ -334,15 +334,15 @@ def rectified(weights, x, y):
     return 0.5 * jnp.sum((x @ weights[-1] - y) ** 2)
 
 
-def test_value_phi_fires_late_at_dead_units():
-    """Where the true error is 0 nothing ends the wait: later changes are taken for feedback."""
+def test_value_phi_at_dead_units():
+    """Where the true error is 0 a unit never fires, and its synapses rightly learn nothing."""
     draw = Draw(seed=1)
     args = draw.weights(4, 6, 6, 6, 3), draw(5, 4), draw(5, 3)
     want = jax.grad(rectified)(*args)
     token = jax.jit(lg.grad(rectified, rule=lg.FaZIL(TOKEN, wait_after=4)))(*args)
     value = jax.jit(lg.grad(rectified, rule=lg.FaZIL(VALUE, wait_after=4)))(*args)
     assert miss(token, want) < 1e-14
-    assert miss(value, want) > 1e-3
+    assert miss(value, want) < 1e-14
 
 
 @PHIS
@@ -379,8 +379,7 @@ def learned_over(step, read, state, args, nudges):
 def test_trials_follow_each_other_in_one_run(phi):
     """Input, target, release, next input; nothing is started again.
 
-    Nothing is learned on the way back with a token. Value phi cannot tell the feedback of a target
-    that goes, or of a network that settles, from that of a target that comes.
+    With a token nothing is learned before the target, and nothing on the way back.
     """
     draw = Draw()
     weights = draw.weights(4, 5, 6, 3, scale=0.2)
@@ -393,7 +392,7 @@ def test_trials_follow_each_other_in_one_run(phi):
         state, learned = learned_over(step, read, state, args, [1.0] * 6)
         state, back = learned_over(step, read, state, args, [0.0] * 20)
         assert miss(learned, jax.grad(chain)(*args)) < 1e-13
-        assert any(np.any(g) for g in (*settling, *back)) == (phi is not TOKEN)
+        assert phi is not TOKEN or not any(np.any(g) for g in (*settling, *back))
         weights = [w - 0.1 * g for w, g in zip(weights, learned, strict=True)]
 
 

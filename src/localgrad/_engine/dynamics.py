@@ -323,11 +323,7 @@ def fitted(flag: Any, like: Any) -> Any:
     if not flag.ndim:
         return flag
     whole = flag.reshape(flag.shape + (1,) * (jnp.ndim(like) - flag.ndim))
-    return (
-        jnp.zeros_like(like, dtype=flag.dtype) + whole
-        if flag.dtype != bool
-        else (jnp.zeros_like(like, dtype=bool) | whole)
-    )
+    return jnp.zeros_like(like, dtype=flag.dtype) + whole  # of flags, a sum is an or
 
 
 def over(flags: Any, copies: tuple[int, ...]) -> Any:

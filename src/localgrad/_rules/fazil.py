@@ -75,8 +75,7 @@ class ValuePhi:
         phi(t) = |e(t - k)| <= threshold for k = 1..quiet,  |e(t)| > threshold,  mu(t) = mu(t - 1)
 
     It uses the unit's own recent past only. A reconstruction: the published formula of phi is not
-    available. Where the true error is exactly 0 (a dead ReLU) it fires late, on some other change,
-    and the update is wrong, or never. It takes the feedback of a network that settles by itself for
+    available. Where the true error is exactly 0 (a dead ReLU) it never fires. It takes the feedback of a network that settles by itself for
     that of a target: after ``settle="relaxation"`` the gradient holds what was learned then.
     *(ours)*
 
@@ -194,7 +193,7 @@ class FaZIL(Rule):
         return s.phi
 
     def step(self, s: Neuron, inbox: Inbox) -> Neuron:
-        """``x + e - fb``, and so ``e = fb``; held once the unit has fired.
+        """``x + e - fb``, and so ``e = fb``; value and error are held when the unit fires.
 
         When its feedback falls silent again, for the target is gone, a unit is released: it takes
         up its prediction, and is as it was before the trial. A relay hands on the value of its
@@ -208,6 +207,6 @@ class FaZIL(Rule):
         phi, memory = self.phi(s.memory, fb, moved & inbox.moved, inbox.pulse)
         phi = phi & ~s.fired
         released = s.fired & ~s.phi & (jnp.abs(fb) <= self.phi.threshold)
-        value = jnp.where(released, mu, jnp.where(s.fired, s.value, s.value + e - fb))
+        value = jnp.where(released, mu, jnp.where(s.fired | phi, s.value, s.value + e - fb))
         error = jnp.where(released, 0, jnp.where(s.fired, e, fb))
         return Neuron(value, error, mu, phi, (s.fired | phi) & ~released, memory)
