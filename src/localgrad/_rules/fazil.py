@@ -75,9 +75,9 @@ class ValuePhi:
         phi(t) = |e(t - k)| <= threshold for k = 1..quiet,  |e(t)| > threshold,  mu(t) = mu(t - 1)
 
     It uses the unit's own recent past only. A reconstruction: the published formula of phi is not
-    available. Where the true error is exactly 0 (a dead ReLU) it never fires. It takes the feedback of a network that settles by itself for
-    that of a target: after ``settle="relaxation"`` the gradient holds what was learned then.
-    *(ours)*
+    available. Where the true error is exactly 0 (a dead ReLU) it never fires. It takes the feedback
+    of a network that settles by itself for that of a target: after ``settle="relaxation"`` the
+    gradient holds what was learned then. *(ours)*
 
     Attributes:
         quiet: Q, the number of steps that the error must have been silent, at least 1.
