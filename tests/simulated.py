@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from localgrad._call import Signature
-from localgrad._engine import assembled, trial
+from localgrad._engine import assembled, over_time, trial
 
 
 class Simulated:
@@ -20,10 +20,8 @@ class Simulated:
         self.network = self.dynamics.network
         self.forward = self.dynamics.forward(self.leaves)
         phases = rule.phases(self.network.depth)
-        kind = self.forward.loss.dtype
-        self.nudges = jnp.concatenate(
-            [jnp.full(p.steps, jnp.asarray(p.nudge, kind)) for p in phases]
-        )
+        kind, each = self.forward.loss.dtype, [phase.nudge for phase in phases]
+        self.nudges = over_time(phases, each, kind)[:-1]
         self.read = phases[-1].read
         self.every = phases[-1].every
 

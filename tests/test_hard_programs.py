@@ -205,6 +205,14 @@ def test_programs(name, rule):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("rule", EXACT[:4], ids=repr)
+def test_what_is_seen_keeps_settings_of_the_function(rule):
+    f, args = PROGRAMS["settings_of_its_own"][0]()
+    assert lg.compare(f, rule=rule)(*args).max_rel < 1e-5
+    recording = lg.record(f, rule=rule)(*args)
+    np.testing.assert_allclose(recording.gradients, jax.grad(f)(*args), rtol=1e-5)
+
+
 def test_inference_with_masked_infinities_is_finite():
     f, args = PROGRAMS["masked_infinities"][0]()
     got = lg.grad(f, rule=lg.InferenceLearning(steps=30, rate=0.1, nudge=0.01))(*args)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from localgrad._call import Call, Signature, require
-from localgrad._engine import Dynamics, Forward, Moment, Traced, assembled, settings
+from localgrad._engine import Dynamics, Forward, Moment, Traced, assembled, over_time, settings
 from localgrad._protocol import Rule
 
 
@@ -150,14 +150,8 @@ class RuleDynamics:
         if nudge is not None:
             return jnp.asarray(nudge, kind)
         phases = self._rule.phases(dynamics.network.depth)
-        now = jnp.asarray(phases[-1].nudge, kind)
-        end = sum(phase.steps for phase in phases)
-        for phase in reversed(phases):
-            end -= phase.steps
-            now = jnp.where(
-                state.moment.time < end + phase.steps, jnp.asarray(phase.nudge, kind), now
-            )
-        return now
+        nudges = over_time(phases, [phase.nudge for phase in phases], kind)
+        return nudges[jnp.minimum(state.moment.time, len(nudges) - 1)]
 
     def _changed(self, state: State, traced: Traced) -> list[Any]:
         """Of each input, whether it is another one than at the last step."""

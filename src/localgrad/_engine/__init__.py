@@ -10,7 +10,7 @@ from localgrad._engine.derivative import (
 )
 from localgrad._engine.dynamics import Dynamics, Forward, Moment, Signals
 from localgrad._engine.problem import Problem, Traced
-from localgrad._engine.trial import Outcome, trial
+from localgrad._engine.trial import Outcome, over_time, trial
 
 __all__ = [
     "Derivative",
@@ -25,6 +25,7 @@ __all__ = [
     "by_events",
     "derivative",
     "is_static",
+    "over_time",
     "settings",
     "trial",
 ]

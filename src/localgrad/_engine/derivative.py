@@ -44,7 +44,7 @@ def by_events(rule: Any, problem: Problem, compiled: bool = False) -> Derivative
     run = _wave_compiled if compiled or traced.is_eager else _wave
     inputs = traced.before, traced.leaves, traced.rest
     with blaming(traced.jaxpr, traced.is_leaf):
-        return run(rule.arrival, traced.jaxpr, traced.vertices, *inputs)
+        return run(rule.arrival, traced.jaxpr, traced.vertices, traced.is_leaf, *inputs)
 
 
 def by_steps(rule: Rule, problem: Problem) -> Derivative:
@@ -61,10 +61,14 @@ ENGINES = {"steps": by_steps, "events": by_events, "oracle": by_jax}
 
 
 def _wave(
-    answer: Any, jaxpr: Any, vertices: str, before: Any, leaves: Sequence[Any], rest: Any
+    answer: Any,
+    jaxpr: Any,
+    vertices: str,
+    is_leaf: tuple[bool, ...],
+    before: Any,
+    leaves: Sequence[Any],
+    rest: Any,
 ) -> Derivative:
-    first, last = len(before), len(before) + len(leaves)
-    is_leaf = tuple(first <= k < last for k in range(len(jaxpr.invars)))
     run = tapped(jaxpr, is_leaf, answer, vertices)
 
     def loss(*leaves: Any) -> tuple[Any, list[Any]]:
@@ -100,7 +104,7 @@ def like(leaf: Any, gradient: Any) -> Any:
     return pull(gradient)[0]
 
 
-_wave_compiled = jax.jit(_wave, static_argnums=(0, 1, 2))
+_wave_compiled = jax.jit(_wave, static_argnums=(0, 1, 2, 3))
 _steps_compiled = jax.jit(_steps, static_argnums=(0, 1))
 
 

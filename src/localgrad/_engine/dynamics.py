@@ -65,7 +65,7 @@ class Dynamics:
         check_followed(rule, network)
         self._messages, self._synapses = messages, synapses
         self._vertices = self.network.vertices
-        self.levels = self._asked("level", lambda: self.network.levels)
+        self.levels = self.network.levels if "level" in rule.asks else None
 
     def forward(self, leaves: Sequence[Any]) -> Forward:
         """The forward pass."""
@@ -106,19 +106,39 @@ class Dynamics:
             return now._replace(
                 neurons=self._swept(leaves, forward, now, nudge), time=now.time + 1, nudge=nudge
             )
-        (mu, errors, feedback), told = self._told(leaves, forward, now, nudge, changed)
-        inboxes = self.each(self._inbox(now), mu, errors, feedback, forward.stored, *told)
+        signals = self.signals(leaves, forward, now, nudge, changed)
+        told = self._asides(forward, now, _onset(now, nudge), changed)
+        inboxes = self.each(self._inbox(now), *signals, forward.stored, *told)
         neurons = self.each(self._stepped, now.neurons, inboxes)
         moved = None
         if now.moved is not None:
             sides = now.neurons, neurons
             moved = self._moved(*(self.each(self.rule.value, s, forward.stored) for s in sides))
-        kept = mu if now.mu is not None else None
+        kept = signals.predictions if now.mu is not None else None
         return Moment(neurons, now.time + 1, nudge, moved, kept)
 
-    def signals(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> Signals:
-        """Predictions, errors and feedback that follow from a state."""
-        return self._told(leaves, forward, now, jnp.asarray(nudge, forward.loss.dtype))[0]
+    def signals(
+        self,
+        leaves: Sequence[Any],
+        forward: Forward,
+        now: Moment,
+        nudge: Any,
+        changed: Sequence[Any] = (),
+    ) -> Signals:
+        """Predictions, errors and feedback that follow from a state; `changed` as in `step`."""
+        nudge = jnp.asarray(nudge, forward.loss.dtype)
+        looped = Numbers(self.rule.loop.rewrites)
+        values = self.each(self.rule.value, now.neurons, forward.stored)
+        (_, mu), pull = self._pulled(self._messages, leaves, forward, values, looped)
+        mu = self._still(forward, now, mu, changed)
+        errors = self.each(self.rule.error, now.neurons, mu)
+        seed = jnp.zeros_like(nudge) if self.rule.clamped else nudge
+        _, feedback = pull((seed, errors))
+        if self.rule.clamped:
+            feedback = jax.tree.map(
+                lambda fb, top: fb + (nudge * top).astype(fb.dtype), feedback, forward.top
+            )
+        return Signals(mu, errors, feedback)
 
     def read(
         self,
@@ -138,8 +158,8 @@ class Dynamics:
         mu = self._still(forward, now, mu, changed)
         errors, root = self.each(rule.error, now.neurons, mu), nudge
         if every:
-            plastic, onset = self._plastic(forward, now, nudge, mu, errors)
-            errors, root = self.each(_masked, plastic, errors), _masked(onset, nudge)
+            plastic, of_root = self._plastic(forward, now, nudge, mu, errors)
+            errors, root = self.each(_masked, plastic, errors), _masked(of_root, nudge)
         return pull((root, errors))[0]
 
     def plastic(self, forward: Forward, now: Moment, nudge: Any) -> tuple[State, Any]:
@@ -152,7 +172,7 @@ class Dynamics:
     def _plastic(
         self, forward: Forward, now: Moment, nudge: Any, mu: State, errors: State
     ) -> tuple[State, Any]:
-        onset = (nudge != 0) & (now.nudge == 0)
+        onset = _onset(now, nudge)
         told = self._asides(forward, now, onset)
         silent = self.each(jnp.zeros_like, errors)
         inboxes = self.each(self._inbox(now), mu, errors, silent, forward.stored, *told)
@@ -193,9 +213,6 @@ class Dynamics:
         """Of each copy of a vertex, whether its value changed."""
         return self.each_copy(lambda shape, a, b: over(a != b, shape), before, after)
 
-    def _asked(self, name: str, answer: Callable[[], Any]) -> Any:
-        return answer() if name in self.rule.asks else None
-
     def _inputs(self, around: Any, leaves: Sequence[Any]) -> list[Any]:
         constants, rest = around
         return [*constants, *leaves, *rest]
@@ -230,29 +247,6 @@ class Dynamics:
 
         _, pull = jax.vjp(loss, now.neurons)
         return pull(nudge)[0]
-
-    def _told(
-        self,
-        leaves: Sequence[Any],
-        forward: Forward,
-        now: Moment,
-        nudge: Any,
-        changed: Sequence[Any] = (),
-    ) -> tuple[Signals, list[State]]:
-        """What passes between the vertices, and what a rule asked for."""
-        looped = Numbers(self.rule.loop.rewrites)
-        values = self.each(self.rule.value, now.neurons, forward.stored)
-        (_, mu), pull = self._pulled(self._messages, leaves, forward, values, looped)
-        mu = self._still(forward, now, mu, changed)
-        errors = self.each(self.rule.error, now.neurons, mu)
-        seed = jnp.zeros_like(nudge) if self.rule.clamped else nudge
-        _, feedback = pull((seed, errors))
-        if self.rule.clamped:
-            feedback = jax.tree.map(
-                lambda fb, top: fb + (nudge * top).astype(fb.dtype), feedback, forward.top
-            )
-        onset = (nudge != 0) & (now.nudge == 0)
-        return Signals(mu, errors, feedback), self._asides(forward, now, onset, changed)
 
     def _still(self, forward: Forward, now: Moment, mu: State, changed: Sequence[Any]) -> State:
         """A vertex whose parents have not moved keeps its prediction to the last bit.
@@ -316,6 +310,11 @@ class Dynamics:
                 f"of shapes {kinds[1]}; return the state one step later."
             )
         return jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), new, s)
+
+
+def _onset(now: Moment, nudge: Any) -> Any:
+    """Whether the target has just appeared."""
+    return (nudge != 0) & (now.nudge == 0)
 
 
 def fitted(flag: Any, like: Any) -> Any:

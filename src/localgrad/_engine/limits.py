@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from localgrad._jaxpr import explain, is_reference, located_at, sends_unasked
+from localgrad._jaxpr import explain, located_at, refers, sends_unasked
 from localgrad._network import Network, reached
 from localgrad._protocol import Rule
 
@@ -20,7 +20,7 @@ def check_followed(rule: Rule, network: Network) -> None:
         return
     for eqn, call in reached(network.body.jaxpr, network.leaves, _goes_astray):
         met = "a mutable reference, through which it cannot follow what has moved."
-        if not _is_referring(eqn):
+        if not refers(eqn):
             met = (
                 "a custom_vjp function whose backward pass sends a message though no error has "
                 "arrived: its synapses would learn at the wrong time."
@@ -29,8 +29,4 @@ def check_followed(rule: Rule, network: Network) -> None:
 
 
 def _goes_astray(eqn: Any, given: tuple[bool, ...], moves: Any) -> bool:
-    return _is_referring(eqn) or sends_unasked(eqn, given)
-
-
-def _is_referring(eqn: Any) -> bool:
-    return any(is_reference(v.aval) for v in (*eqn.invars, *eqn.outvars))
+    return refers(eqn) or sends_unasked(eqn, given)

@@ -75,12 +75,8 @@ def _watched(
     One loop for all phases: from outside only the nudge changes. The last state is read, too.
     """
     kind = forward.loss.dtype
-
-    def spread(of: Any) -> Any:
-        parts = [jnp.full((p.steps,), jnp.asarray(of(p), kind)) for p in phases]
-        return jnp.concatenate(parts)
-
-    nudges, weights = spread(lambda p: p.nudge), spread(lambda p: p.read)
+    nudges = over_time(phases, [phase.nudge for phase in phases], kind)[:-1]
+    weights = over_time(phases, [phase.read for phase in phases], kind)[:-1]
 
     def one(at: tuple[Moment, list[Any]], outside: Any) -> tuple[Moment, list[Any]]:
         (now, sums), (nudge, weight) = at, outside
@@ -99,6 +95,18 @@ def _watched(
     last = phases[-1]
     found = dynamics.read(leaves, forward, now, last.nudge, every=True)
     return now, [_added(s, fb, last.read) for s, fb in zip(sums, found, strict=True)]
+
+
+def over_time(phases: Sequence[Phase], each: Sequence[Any], kind: Any) -> Any:
+    """Of each phase's number, one entry for each of its steps; the last one's once more, for after.
+
+    Returns:
+        An array of this dtype, ``(steps + 1,)``.
+    """
+    counts = [phase.steps for phase in phases]
+    counts[-1] += 1
+    pairs = zip(counts, each, strict=True)
+    return jnp.concatenate([jnp.full(count, jnp.asarray(x, kind)) for count, x in pairs])
 
 
 def _added(total: Any, feedback: Any, weight: Any) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from localgrad._call import Call, Signature, require
-from localgrad._engine import Moment, Signals, assembled, trial
+from localgrad._engine import Moment, Signals, Traced, assembled, over_time, settings, trial
 from localgrad._inspect.compiled import compiled
 from localgrad._inspect.graph import view
 from localgrad._inspect.recording import NEVER, Recording, VertexRecording, nearest
@@ -90,7 +90,9 @@ def record(
 
         def run(call: Call) -> tuple[Recording, list[Any], Sequence[Any]]:
             calls.append(call)
-            return _Film(stepwise, call, every, only).shot()
+            traced = call.problem.traced(units=stepwise.derivatives != "everywhere")
+            with settings(traced.network):
+                return _Film(stepwise, traced, call.names, every, only).shot()
 
         recording, aux, gradients = compiled(signature, args, kwargs, run)
         call = calls[-1]
@@ -112,24 +114,24 @@ class _Frame(NamedTuple):
 class _Film:
     """The dynamics of a rule in front of a camera."""
 
-    def __init__(self, rule: Rule, call: Call, every: int, only: Only) -> None:
-        traced = call.problem.traced(units=rule.derivatives != "everywhere")
+    def __init__(
+        self, rule: Rule, traced: Traced, names: Sequence[str], every: int, only: Only
+    ) -> None:
         self._rule, self._every, self._leaves = rule, every, traced.leaves
         self._dynamics = assembled(rule, traced.network, traced.before, traced.rest)
         self._forward = self._dynamics.forward(traced.leaves)
-        self._view = view(traced.network, len(traced.before), call.names)
+        self._view = view(traced.network, len(traced.before), names)
         self._spots = Spots(self._dynamics, traced.network)
         self._root = self._view.vertices[-1].name
         self._watched = (*(spot.name for spot in self._spots.all), self._root)
         self._chosen = _chosen(only, self._watched)
         self._recorded = [spot for spot in self._spots.all if spot.name in self._chosen]
         phases = rule.phases(self._dynamics.network.depth)
-        self._steps = sum(phase.steps for phase in phases)
-        each = [jnp.full(p.steps, jnp.asarray(p.nudge, self._forward.loss.dtype)) for p in phases]
-        last = jnp.asarray(phases[-1].nudge, self._forward.loss.dtype)
-        self._nudges = jnp.concatenate([*each, last[None]])
+        kind = self._forward.loss.dtype
+        self._nudges = over_time(phases, [phase.nudge for phase in phases], kind)
+        self._steps = len(self._nudges) - 1
         # Rules that tell by themselves when a synapse learns. With the others all do at the end.
-        self._exact = {} if rule.tells else self._sent(last)
+        self._exact = {} if rule.tells else self._sent(self._nudges[-1])
 
     def shot(self) -> tuple[Recording, list[Any], Sequence[Any]]:
         """The recording, still without auxiliary output and gradients, and these two."""

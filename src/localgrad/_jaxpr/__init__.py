@@ -4,7 +4,15 @@
 computes and how an error at its outputs becomes messages to its operands.
 """
 
-from localgrad._jaxpr.again import bind, evaluate, is_literal, replayed, standing, variables
+from localgrad._jaxpr.again import (
+    bind,
+    derivative,
+    evaluate,
+    is_literal,
+    replayed,
+    standing,
+    variables,
+)
 from localgrad._jaxpr.convolution import in_loop
 from localgrad._jaxpr.elementwise import is_elementwise
 from localgrad._jaxpr.empty import empty
@@ -18,7 +26,6 @@ from localgrad._jaxpr.primitives import (
     branches,
     computing,
     holds_code,
-    inner,
     is_branch,
     is_call,
     is_convolution,
@@ -34,8 +41,11 @@ from localgrad._jaxpr.primitives import (
     loop_layout,
     opened,
     passes,
+    programs,
     recomputation,
+    refers,
     survives,
+    with_programs,
 )
 from localgrad._jaxpr.program import Equation, Program, flatten, made, trace
 from localgrad._jaxpr.pull import Pulls
@@ -60,6 +70,7 @@ __all__ = [
     "called_at",
     "computing",
     "defined_at",
+    "derivative",
     "empty",
     "evaluate",
     "explain",
@@ -68,7 +79,6 @@ __all__ = [
     "holds_code",
     "holds_functions",
     "in_loop",
-    "inner",
     "is_branch",
     "is_call",
     "is_convolution",
@@ -92,11 +102,14 @@ __all__ = [
     "made",
     "opened",
     "passes",
+    "programs",
     "recomputation",
+    "refers",
     "replayed",
     "sends_unasked",
     "standing",
     "survives",
     "trace",
     "variables",
+    "with_programs",
 ]

@@ -44,6 +44,27 @@ def bind(eqn: JaxprEqn, operands: Sequence[Any], **changed: Any) -> Sequence[Any
     return outputs if eqn.primitive.multiple_results else [outputs]
 
 
+def derivative(
+    eqn: JaxprEqn, operands: Sequence[Any], given: Sequence[bool], wanted: Sequence[int]
+) -> tuple[list[Any], Any]:
+    """The outputs of an equation that are wanted, and their pull to the operands that are given.
+
+    Args:
+        eqn: The equation.
+        operands: A value for each of its operands.
+        given: Which of them carry errors.
+        wanted: The positions of the outputs that do.
+    """
+
+    def run(*moving: Any) -> list[Any]:
+        supply = iter(moving)
+        full = [next(supply) if g else x for g, x in zip(given, operands, strict=True)]
+        outputs = bind(eqn, full)
+        return [outputs[k] for k in wanted]
+
+    return jax.vjp(run, *(x for g, x in zip(given, operands, strict=True) if g))
+
+
 class standing:  # noqa: N801 (a context manager)
     """What runs inside stands where the equation stands."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from localgrad._jaxpr.again import bind, is_literal, variables
-from localgrad._jaxpr.primitives import is_reference, is_wiring
+from localgrad._jaxpr.primitives import is_reference, is_wiring, refers
 
 
 def hoisted(f: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
@@ -21,8 +21,7 @@ def hoisted(f: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
     varies, repeated, before = set(jaxpr.invars), [], []
     for eqn in jaxpr.eqns:
         read = variables(eqn.invars)
-        kept = [v for v in (*read, *eqn.outvars) if is_reference(v.aval)]
-        if kept or not varies.isdisjoint(read):  # a reference is made where it is written
+        if refers(eqn) or not varies.isdisjoint(read):  # a reference is made where it is written
             varies.update(eqn.outvars)
             repeated.append(eqn)
         elif not read or (is_wiring(eqn) and _enlarges(eqn)):

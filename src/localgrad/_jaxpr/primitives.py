@@ -4,7 +4,7 @@ Everything else that JAX can differentiate needs no entry: one equation becomes 
 `jax.vjp` of that function gives its messages.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -128,24 +128,34 @@ def is_reference(aval: Any) -> bool:
     return hasattr(aval, "inner_aval")
 
 
+def refers(eqn: JaxprEqn) -> bool:
+    """Whether the equation makes a mutable reference, or does something to one."""
+    return any(is_reference(v.aval) for v in (*eqn.invars, *eqn.outvars))
+
+
 def passes(eqn: JaxprEqn) -> bool:
     """Whether errors pass the equation at all: not where its derivative is zero everywhere."""
     return eqn.primitive not in FLAT
 
 
-def inner(eqn: JaxprEqn) -> Mapping[str, Any]:
-    """The programs inside an equation that can be entered, by the parameters that hold them."""
+def programs(eqn: JaxprEqn) -> tuple[Any, ...]:
+    """The programs inside an equation that can be entered; none for other equations."""
     if is_branch(eqn):
-        return {"branches": eqn.params["branches"]}
-    if is_call(eqn) or is_loop(eqn) or eqn.primitive is p.remat_p:
-        name = "jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"
-        return {name: (eqn.params[name],)}
-    return {}
+        return branches(eqn)
+    can_enter = is_call(eqn) or is_loop(eqn) or eqn.primitive is p.remat_p
+    return (body_of(eqn),) if can_enter else ()
+
+
+def with_programs(eqn: JaxprEqn, changed: tuple[Any, ...]) -> dict[str, Any]:
+    """The parameter of an equation that holds its programs, with others in their places."""
+    if is_branch(eqn):
+        return {"branches": changed}
+    return {"jaxpr" if "jaxpr" in eqn.params else "call_jaxpr": changed[0]}
 
 
 def is_wiring(eqn: JaxprEqn) -> bool:
     """Whether the equation only moves, casts or names numbers, or keeps them in a reference."""
-    return eqn.primitive in WIRING or any(is_reference(v.aval) for v in (*eqn.invars, *eqn.outvars))
+    return eqn.primitive in WIRING or refers(eqn)
 
 
 class Layout(NamedTuple):
@@ -218,7 +228,7 @@ def opened(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def computing(eqn: JaxprEqn) -> list[JaxprEqn]:
     """The equation itself if it computes, or those inside that do, where it can be entered."""
-    bodies = [body for held in inner(eqn).values() for body in held]
+    bodies = programs(eqn)
     if not bodies:
         return [] if is_wiring(eqn) else [eqn]
     return [e for body in bodies for inside in opened(body)[0].eqns for e in computing(inside)]

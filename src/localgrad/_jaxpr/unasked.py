@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 from jax.extend.core import primitives as p
 
-from localgrad._jaxpr.again import bind
+from localgrad._jaxpr.again import derivative
 from localgrad._jaxpr.primitives import is_inexact
 
 
@@ -27,22 +27,13 @@ def sends_unasked(eqn: JaxprEqn, given: Sequence[bool]) -> bool:
         return False
     wanted = [k for k, v in enumerate(eqn.outvars) if is_inexact(v.aval)]
 
-    def messages(operands: list[Any]) -> Any:
-        def run(*moving: Any) -> list[Any]:
-            supply = iter(moving)
-            full = [next(supply) if g else x for g, x in zip(given, operands, strict=True)]
-            outputs = bind(eqn, full)
-            return [outputs[k] for k in wanted]
-
-        moving = [x for g, x in zip(given, operands, strict=True) if g]
-        outputs, pull = jax.vjp(run, *moving)
-        return pull([jnp.zeros_like(x) for x in outputs])
-
     generator = np.random.default_rng(0)
     try:
         with jax.ensure_compile_time_eval():
             drawn = [_drawn(generator, v.aval) for v in eqn.invars]
-            return any(bool(jnp.any(message != 0)) for message in messages(drawn))
+            outputs, pull = derivative(eqn, drawn, given, wanted)
+            messages = pull([jnp.zeros_like(x) for x in outputs])
+            return any(bool(jnp.any(message != 0)) for message in messages)
     except Exception:  # whatever the user's code says of such numbers
         return False
 

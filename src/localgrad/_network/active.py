@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 from localgrad._jaxpr import (
-    inner,
     is_inexact,
     is_literal,
     is_loop,
@@ -14,6 +13,7 @@ from localgrad._jaxpr import (
     loop_layout,
     opened,
     passes,
+    programs,
     variables,
 )
 
@@ -50,15 +50,22 @@ def _active(jaxpr: Any, inputs: Flags, latent: bool) -> frozenset[Any]:
 
 def _through(eqn: Any, given: Flags, latent: bool) -> Flags:
     """Which outputs of an equation carry errors if these operands do."""
-    bodies = [body for held in inner(eqn).values() for body in held]
+    bodies = programs(eqn)
     if not bodies:
         moves = (any(given) and passes(eqn)) or (latent and is_mark(eqn))
         return tuple(moves and is_inexact(var.aval) for var in eqn.outvars)
     if is_loop(eqn):
         return settled(eqn, given, latent)[1]
-    skipped = len(eqn.invars) - len(opened(bodies[0])[0].invars)
-    each = [ends(body, given[skipped:], latent) for body in bodies]
+    each = [ends(body, entering(eqn, given), latent) for body in bodies]
     return tuple(any(same) for same in zip(*each, strict=True))
+
+
+def entering(eqn: Any, given: Flags, latent: bool = False) -> Flags:
+    """Which inputs of the programs inside an equation carry errors if these operands do."""
+    if is_loop(eqn):
+        return settled(eqn, given, latent)[0]
+    first, *_ = programs(eqn)
+    return given[len(given) - len(opened(first)[0].invars) :]  # a choice has its index before
 
 
 def ends(body: Any, given: Flags, latent: bool) -> Flags:
@@ -68,7 +75,7 @@ def ends(body: Any, given: Flags, latent: bool) -> Flags:
 
 def settled(eqn: Any, given: Flags, latent: bool = False) -> tuple[Flags, Flags]:
     """Of a scan the inputs of its body and its outputs that carry errors, in any iteration."""
-    layout, ((body,),) = loop_layout(eqn), inner(eqn).values()
+    layout, (body,) = loop_layout(eqn), programs(eqn)
     (_, carries, _), (heads, tails) = layout.inputs, layout.outputs
     if any(given):
         given = tuple(g or is_reference(v.aval) for g, v in zip(given, eqn.invars, strict=True))

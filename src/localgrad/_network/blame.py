@@ -8,17 +8,16 @@ import jax
 
 from localgrad._jaxpr import (
     advice,
-    bind,
+    derivative,
     explain,
-    inner,
     is_call,
     is_derived,
-    is_loop,
-    is_reference,
     located_at,
     opened,
+    programs,
+    refers,
 )
-from localgrad._network.active import Flags, active, flags, settled
+from localgrad._network.active import Flags, active, entering, flags
 
 IRREVERSIBLE = (TypeError, ValueError, NotImplementedError, jax.errors.UnexpectedTracerError)
 """What JAX raises about an equation without a derivative in reverse."""
@@ -66,12 +65,9 @@ def reached(
         if not any(given):
             continue
         around = call or eqn if is_call(eqn) else call
-        for held in inner(eqn).values():
-            inside = settled(eqn, given)[0] if is_loop(eqn) else given
-            for body in held:
-                skipped = len(inside) - len(opened(body)[0].invars)
-                yield from reached(body, inside[skipped:], holds, around)
-        if not inner(eqn) and holds(eqn, given, moves):
+        for body in programs(eqn):
+            yield from reached(body, entering(eqn, given), holds, around)
+        if not programs(eqn) and holds(eqn, given, moves):
             yield eqn, call
 
 
@@ -83,18 +79,11 @@ def _closes_over(eqn: Any, given: Flags, moves: frozenset[Any]) -> bool:
 def _fails(eqn: Any, given: Flags, moves: frozenset[Any]) -> bool:
     """Whether the equation has no derivative in reverse, found by taking it."""
     wanted = [k for k, var in enumerate(eqn.outvars) if var in moves]
-    if not wanted or any(is_reference(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+    if not wanted or refers(eqn):
         return False
 
     def pulled(operands: list[Any], errors: list[Any]) -> Any:
-        def run(*moving: Any) -> list[Any]:
-            supply = iter(moving)
-            full = [next(supply) if g else x for g, x in zip(given, operands, strict=True)]
-            outputs = bind(eqn, full)
-            return [outputs[k] for k in wanted]
-
-        moving = [x for g, x in zip(given, operands, strict=True) if g]
-        return jax.vjp(run, *moving)[1](errors)
+        return derivative(eqn, operands, given, wanted)[1](errors)
 
     try:
         jax.make_jaxpr(pulled)([v.aval for v in eqn.invars], [eqn.outvars[k].aval for k in wanted])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from localgrad._jaxpr import (
-    inner,
     is_literal,
     is_loop,
     is_reference,
@@ -14,9 +13,11 @@ from localgrad._jaxpr import (
     loop_layout,
     opened,
     passes,
+    programs,
+    refers,
     variables,
 )
-from localgrad._network.active import Flags, active, flags, settled
+from localgrad._network.active import Flags, active, entering, flags
 from localgrad._network.tapped import is_vertex
 
 
@@ -110,13 +111,13 @@ class Cutter:
             kept.add(k)
             ends = tuple(var in arriving for var in eqn.outvars)
             operands = flags(eqn.invars, moves)
-            if inner(eqn):
+            if programs(eqn):
                 asked = tuple(var in read for var in eqn.outvars)
                 place = [j for j, var in enumerate(eqn.outvars) if var is top]
                 node, sends, reads = self._inside(eqn, operands, ends, asked, place)
                 if node:
                     nodes[k] = node
-            elif _happens_once(eqn, references):
+            elif _happens_once(eqn):
                 nodes[k] = Once()
                 continue
             else:
@@ -135,26 +136,24 @@ class Cutter:
         self, eqn: Any, operands: Flags, ends: Flags, asked: Flags, root: Sequence[int]
     ) -> tuple[Inside | None, Flags, Flags]:
         """The programs inside an equation; which operands get errors, and which are read."""
-        (programs,) = inner(eqn).values()
         if is_loop(eqn):
-            return self._loop(eqn, programs[0], operands, ends, asked)
-        skipped = len(operands) - len(opened(programs[0])[0].invars)
+            return self._loop(eqn, operands, ends, asked)
         place = root[0] if root else None
-        bodies = tuple(
-            self.body(program, operands[skipped:], ends, asked, place) for program in programs
-        )
+        inputs = entering(eqn, operands, self._latent)
+        bodies = tuple(self.body(p, inputs, ends, asked, place) for p in programs(eqn))
+        skipped = len(operands) - len(inputs)
         sends = [False] * skipped + [any(s) for s in zip(*(b.learns for b in bodies), strict=True)]
         reads = [True] * skipped + [any(r) for r in zip(*(b.reads for b in bodies), strict=True)]
         has_nodes = any(body.nodes for body in bodies)
         return Inside(bodies) if has_nodes else None, tuple(sends), tuple(reads)
 
     def _loop(
-        self, eqn: Any, program: Any, operands: Flags, ends: Flags, asked: Flags
+        self, eqn: Any, operands: Flags, ends: Flags, asked: Flags
     ) -> tuple[Inside | None, Flags, Flags]:
         """The body of a scan: the error of one carry may need those of others, one later."""
         layout = loop_layout(eqn)
         (_, carries, _), (heads, _) = layout.inputs, layout.outputs
-        inputs, _ = settled(eqn, operands, latent=self._latent)
+        (program,), inputs = programs(eqn), entering(eqn, operands, self._latent)
         wanted, needed = list(ends), list(asked)
         while True:
             body = self.body(program, inputs, tuple(wanted), tuple(needed))
@@ -169,11 +168,9 @@ class Cutter:
         return Inside((body,)) if body.nodes else None, sends, tuple(reads)
 
 
-def _happens_once(eqn: Any, references: set[Any]) -> bool:
+def _happens_once(eqn: Any) -> bool:
     """Whether evaluating the equation again could do harm.
 
     What happens to a reference made inside of the function is part of the computation.
     """
-    if references or any(is_reference(var.aval) for var in eqn.outvars):
-        return False
-    return is_seen(eqn) or is_while(eqn)
+    return not refers(eqn) and (is_seen(eqn) or is_while(eqn))

@@ -6,8 +6,16 @@ from typing import Any
 
 import jax
 
-from localgrad._jaxpr import bind, evaluate, inner, is_loop, is_mark, is_wiring, opened
-from localgrad._network.active import Flags, active, flags, settled
+from localgrad._jaxpr import (
+    bind,
+    evaluate,
+    is_mark,
+    is_wiring,
+    opened,
+    programs,
+    with_programs,
+)
+from localgrad._network.active import Flags, active, entering, flags
 from localgrad._network.vertex import Tag
 
 Answer = Callable[[Any], Any]
@@ -41,10 +49,7 @@ def has_marks(jaxpr: Any) -> bool:
 
 @lru_cache(maxsize=4096)
 def _has_marks(body: Any) -> bool:
-    return any(
-        is_mark(eqn) or any(has_marks(b) for held in inner(eqn).values() for b in held)
-        for eqn in body.eqns
-    )
+    return any(is_mark(eqn) or any(map(has_marks, programs(eqn))) for eqn in body.eqns)
 
 
 def _visit(body: Any, inputs: Flags, answer: Answer, vertices: str, root: Any = None) -> Any:
@@ -54,12 +59,10 @@ def _visit(body: Any, inputs: Flags, answer: Answer, vertices: str, root: Any = 
         given = flags(eqn.invars, moves)
         if not any(given):
             return bind(eqn, operands)
-        if programs := inner(eqn):
-            changed = {
-                name: _inside(eqn, name, held, given, answer, vertices)
-                for name, held in programs.items()
-            }
-            return bind(eqn, operands, **changed)
+        if bodies := programs(eqn):
+            inside = entering(eqn, given)
+            changed = tuple(_tapped(body, inside, answer, vertices) for body in bodies)
+            return bind(eqn, operands, **with_programs(eqn, changed))
         outputs = bind(eqn, operands)
         if not is_vertex(eqn, vertices):
             return outputs
@@ -86,16 +89,6 @@ def tap(answer: Answer, value: Any) -> Any:
 
 tap.defvjp(lambda answer, value: (value, None), lambda answer, _, feedback: (answer(feedback),))
 _tap = jax.jit(tap, static_argnums=0, inline=True)
-
-
-def _inside(
-    eqn: Any, name: str, held: Sequence[Any], given: Flags, answer: Answer, vertices: str
-) -> Any:
-    """A parameter that holds programs, with these tapped."""
-    skipped = len(eqn.invars) - len(opened(held[0])[0].invars)
-    given = settled(eqn, given)[0] if is_loop(eqn) else given
-    changed = tuple(_tapped(body, given[skipped:], answer, vertices) for body in held)
-    return changed if isinstance(eqn.params[name], tuple) else changed[0]
 
 
 @lru_cache(maxsize=4096)

@@ -114,7 +114,8 @@ class FaZIL(Rule):
     From outside only two things happen: the input is presented, and `wait_before` steps later the
     target is, which switches the root's error from 0 to the nudge. Every vertex fires once, at its
     own time: level ``l`` at onset + ``l``, on a graph levelled by relays. No time, no level and no
-    phase is read. After it has fired, a unit keeps its value and its error.
+    phase is read. When it fires a unit keeps its value and its error, until its feedback falls
+    silent: the target is gone.
 
     Attributes:
         phi: What makes a vertex plastic: `TokenPhi` or `ValuePhi`.
@@ -124,7 +125,7 @@ class FaZIL(Rule):
             chain of two vertices iff ``w^2 < 1/2``).
         wait_before: Steps between input and target, at least 0; for `ValuePhi` at least `quiet`.
         wait_after: Steps after the wave has passed, at least 0.
-        nudge: ``beta``, the error of the loss; greater than 0. Without effect up to rounding after
+        nudge: ``beta``, the error of the loss; of either sign. Without effect up to rounding after
             a forward sweep.
         loop: How the loop is compiled.
 

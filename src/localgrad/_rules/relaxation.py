@@ -58,7 +58,7 @@ class ActivationRelaxation(Rule):
             are read, or in ``"both"``. With ReLU units it collapses.
         levelled: Whether relays make all paths between two vertices equally long, so that the
             proportionality of a chain holds on any graph.
-        nudge: ``beta``, the error of the loss; greater than 0.
+        nudge: ``beta``, the error of the loss; of either sign.
         tolerance: Stop when ``max |fb - a| / max |fb|`` is no larger than this; 0 takes all steps,
             and can be differentiated in reverse. Static.
         loop: How the loop is compiled.
