@@ -26,8 +26,8 @@ class Devices:
     def are_in_order(self) -> bool:
         """Whether programs run in the order in which they are handed over.
 
-        On several devices of a CPU they do not: steps that wait for each other on all of them can
-        keep the threads from what has to run before, for ever.
+        On several devices of a CPU they do not: two steps at once can keep the threads from each
+        other, for ever.
         """
         return len(self) == 1 or self._mesh.devices.flat[0].platform != "cpu"
 

@@ -157,8 +157,8 @@ class Trainer:
         """Train from a state that ``step`` steps have led to, to the end.
 
         Steps are handed to the device without waiting for it. A window is fetched once the next
-        one has been handed over, so that the device has work while its results are looked at; but
-        before that where programs do not run in their order.
+        one has been handed over, so that the device has work while its results are looked at. Where
+        programs do not run in their order, each step is waited for, and each window.
 
         Args:
             state: Where to begin.
@@ -175,8 +175,6 @@ class Trainer:
                 leaves, loss = self._advance(leaves, k)
                 losses.append(loss)
             step, state = stop, self._structure.unflatten(leaves)
-            if not self.devices.are_in_order:
-                jax.block_until_ready(state)
             results = losses, all_finite(state.params), measure(step, state)
             ahead.append(_Pending(step, state, before, results))
             if len(ahead) > self.devices.are_in_order:
@@ -191,7 +189,8 @@ class Trainer:
     def _advance(self, leaves: list[Array], step: int) -> tuple[list[Array], Array]:
         """The same of a state's leaves: to flatten modules takes as long as a small step."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        return self._step(leaves, self._order_of(epoch), position, *self._examples)
+        done = self._step(leaves, self._order_of(epoch), position, *self._examples)
+        return done if self.devices.are_in_order else jax.block_until_ready(done)
 
     def accuracy(self, params: Params) -> np.ndarray:
         """The fraction of the test set's labels predicted correctly; of each seed, if several."""
