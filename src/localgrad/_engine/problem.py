@@ -14,10 +14,10 @@ from localgrad._jaxpr import (
     is_traced,
     known,
     made,
-    trace,
 )
 from localgrad._network import Network, has_marks, network
-from localgrad._network.rewritten import rewritten
+from localgrad._network.twins import twinned
+from localgrad._network.units import gated
 
 
 class Traced(NamedTuple):
@@ -76,14 +76,16 @@ class Problem:
             return [loss, *aux]
 
         rest = [twin for twin in self.twins if twin is not None]
-        if rest or units:
-            program = trace(flat, self.leaves, keep_calls=units)
-            twins = [twin is not None for twin in self.twins]
-            gate = [jax.ShapeDtypeStruct((), jnp.bool_)] * units
-            f = rewritten(program, twins=twins, units=units)
-            closed = made(f, [*self.leaves, *rest, *gate])
-        else:
-            closed = made(flat, self.leaves)
+        n, inputs, closed = len(self.leaves), [*self.leaves], made(flat, self.leaves)
+        if units:
+            inputs.append(jax.ShapeDtypeStruct((), jnp.bool_))
+            closed = made(gated(closed, n), inputs)
+        if rest:
+            run = twinned(closed, [twin is not None for twin in self.twins])
+            # The gate is given last, and comes before the twins in the program.
+            inputs = [*inputs[:n], *rest, *inputs[n:]]
+            last = n + len(rest)
+            closed = made(lambda *x: run(*x[:n], *x[last:], *x[n:last]), inputs)
         jaxpr, before, leaves = known(closed), list(closed.consts), list(self.leaves)
         is_eager = not holds_functions(jaxpr) and not any(map(is_traced, (*before, *leaves, *rest)))
         return Traced(jaxpr, self._chosen(jaxpr), before, leaves, rest, is_eager)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from localgrad._engine import Dynamics, Forward, Moment, Problem, assembled
-from localgrad._jaxpr.dependence import SILENT, Flow, dependence
+from localgrad._jaxpr import SILENT, Flow, dependence
 from localgrad._network import Network, Vertex
 from localgrad._protocol import Derivatives, Inbox, Rule, learning_rule
 

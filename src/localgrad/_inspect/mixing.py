@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from localgrad._jaxpr import is_elementwise
-from localgrad._network import Network, flags
+from localgrad._network import Network
 from localgrad._protocol import Inbox, Rule
 
 
@@ -38,11 +38,4 @@ def _mixing(rule: Rule, shape: tuple[int, ...], dtype: Any) -> list[str]:
 
 def _mixes(method: Callable[..., Any], shape: tuple[int, ...], *args: Any) -> bool:
     jaxpr = jax.make_jaxpr(method)(*args).jaxpr
-    units = frozenset(var for var in jaxpr.invars if var.aval.shape == shape)
-    for eqn in jaxpr.eqns:
-        moving = flags(eqn.invars, units)
-        if any(moving):
-            if not is_elementwise(eqn, jaxpr, moving):
-                return True
-            units = units.union(eqn.outvars)
-    return False
+    return not is_elementwise(jaxpr, [var.aval.shape == shape for var in jaxpr.invars])

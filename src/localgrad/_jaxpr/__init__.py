@@ -1,8 +1,4 @@
-"""Layer 1: JAX's intermediate language. The only folder that imports `jax.core` or `jax.extend`.
-
-`Program` is a jaxpr as a flat list of equations over numbered slots. `Pull` is what one equation
-computes and how an error at its outputs becomes messages to its operands.
-"""
+"""Layer 1: JAX's intermediate language. The only folder that imports `jax.core` or `jax.extend`."""
 
 from localgrad._jaxpr.again import (
     bind,
@@ -13,12 +9,13 @@ from localgrad._jaxpr.again import (
     standing,
     variables,
 )
+from localgrad._jaxpr.alone import Alone, is_elementwise
 from localgrad._jaxpr.convolution import in_loop
-from localgrad._jaxpr.elementwise import is_elementwise
+from localgrad._jaxpr.dependence import NOTHING, SILENT, Flow, dependence
 from localgrad._jaxpr.empty import empty
 from localgrad._jaxpr.errors import explain
 from localgrad._jaxpr.hoist import hoisted
-from localgrad._jaxpr.known import holds_functions, is_traced, known
+from localgrad._jaxpr.known import holds_functions, is_traced, known, made
 from localgrad._jaxpr.primitives import (
     Layout,
     advice,
@@ -47,22 +44,20 @@ from localgrad._jaxpr.primitives import (
     survives,
     with_programs,
 )
-from localgrad._jaxpr.program import Equation, Program, flatten, made, trace
-from localgrad._jaxpr.pull import Pulls
 from localgrad._jaxpr.source import (
     called_at,
     defined_at,
-    is_of_library,
     located_at,
     located_in,
 )
 from localgrad._jaxpr.unasked import sends_unasked
 
 __all__ = [
-    "Equation",
+    "NOTHING",
+    "SILENT",
+    "Alone",
+    "Flow",
     "Layout",
-    "Program",
-    "Pulls",
     "advice",
     "bind",
     "body_of",
@@ -70,11 +65,11 @@ __all__ = [
     "called_at",
     "computing",
     "defined_at",
+    "dependence",
     "derivative",
     "empty",
     "evaluate",
     "explain",
-    "flatten",
     "hoisted",
     "holds_code",
     "holds_functions",
@@ -88,7 +83,6 @@ __all__ = [
     "is_literal",
     "is_loop",
     "is_mark",
-    "is_of_library",
     "is_recomputed",
     "is_reference",
     "is_seen",
@@ -109,7 +103,6 @@ __all__ = [
     "sends_unasked",
     "standing",
     "survives",
-    "trace",
     "variables",
     "with_programs",
 ]

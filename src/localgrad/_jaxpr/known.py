@@ -1,5 +1,6 @@
 """Equal programs are one program, so that nothing is compiled twice."""
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -7,7 +8,16 @@ import jax
 from jax.extend.core import JaxprEqn, Literal
 from jax.extend.core.primitives import device_put_p
 
+from localgrad._jaxpr.errors import untraceable
 from localgrad._jaxpr.primitives import is_call
+
+
+def made(f: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """The program of `f(*args)`, as JAX traces it."""
+    try:
+        return jax.make_jaxpr(f)(*args)
+    except Exception as error:
+        raise untraceable(error) from error.__cause__
 
 
 def known(closed: Any) -> Any:

@@ -242,11 +242,6 @@ def holds_code(eqn: JaxprEqn) -> bool:
     return _computing(eqn) > 1
 
 
-def is_self_contained(eqn: JaxprEqn) -> bool:
-    """Whether the equation has no programs and no functions among its parameters."""
-    return not any(hasattr(leaf, "eqns") or callable(leaf) for leaf in _parameters(eqn))
-
-
 def _parameters(eqn: JaxprEqn) -> list[Any]:
     """The parameters one by one, also those in tuples; a program counts as one."""
     return jax.tree.leaves(dict(eqn.params), is_leaf=lambda x: hasattr(x, "eqns"))

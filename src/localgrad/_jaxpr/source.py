@@ -87,9 +87,3 @@ def raised_at(error: Exception) -> str:
     lines = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
     own = [f"{file}:{line}" for file, line in lines if not file.startswith((OURS, JAX, *INSTALLED))]
     return own[-1] if own else called_at()
-
-
-def is_of_library(jaxpr: Any) -> bool:
-    """Whether the function behind a jaxpr belongs to JAX: its lines say nothing to the user."""
-    info = getattr(jaxpr, "debug_info", None)
-    return JAX in (getattr(info, "func_src_info", None) or "")

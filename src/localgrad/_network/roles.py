@@ -5,14 +5,11 @@ message to an operand reads the value of another one if both are factors of a pr
 value if the operand enters non-linearly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
-import jax.numpy as jnp
-
-from localgrad._jaxpr import Equation, Pulls, is_elementwise
+from localgrad._jaxpr import Alone, is_inexact
 
 
 class Role(IntEnum):
@@ -39,7 +36,7 @@ GIVEN = frozenset({Role.DATA, Role.PATTERN})
 
 @dataclass(frozen=True)
 class Meeting:
-    """What an equation makes of the roles of its operands.
+    """What an equation makes of the roles of its operands; a set holds positions of slots.
 
     `role` is that of its floating-point outputs. Messages to the `activities` read the values of
     the `crossing` synapses. `bending` are the operands among those that enter non-linearly, here or
@@ -57,27 +54,27 @@ class Meeting:
     revealed: frozenset[int] = frozenset()
 
 
-def meeting(equation: Equation, roles: Mapping[int, Role], pulls: Pulls) -> Meeting:
+def meeting(alone: Alone, roles: Sequence[Role]) -> Meeting:
     """What the operands of these roles are to each other in an equation."""
 
     def of(*wanted: Role) -> frozenset[int]:
-        return frozenset(slot for slot in equation.slots if roles[slot] in wanted)
+        return frozenset(k for k, role in enumerate(roles) if role in wanted)
 
     synapses, bent, activities = of(*SYNAPTIC), of(Role.BENT), of(Role.ACTIVITY)
     if not synapses | bent:
         given = Role.PATTERN if of(Role.PATTERN) else Role.DATA
         return Meeting(Role.ACTIVITY if activities else given)
-    reads = reading(equation, roles, pulls)
+    reads = reading(alone, roles)
     if reads is None:
         return Meeting(Role.ACTIVITY)
-    bending = frozenset(slot for slot in synapses if slot in reads[slot])
+    bending = frozenset(k for k in synapses if k in reads[k])
     sampled, factors = of(Role.SAMPLED), frozenset[int]()
     if not activities:
-        factors = frozenset(slot for slot in synapses if reads[slot] & synapses - {slot})
-        data = _data(equation, roles, reads, synapses | bent)
-        moving = [isinstance(o, int) and o in synapses | bent for o in equation.operands]
-        is_each = bool(data) and is_elementwise(equation.eqn, equation.home, moving)
-        if any(map(is_inexact, data)) and not is_each:
+        factors = frozenset(k for k in synapses if reads[k] & synapses - {k})
+        data = of(*GIVEN) & _all(reads, synapses | bent)  # input, masks, indices
+        moving = tuple(k in synapses | bent for k, _ in enumerate(roles))
+        is_each = bool(data) and alone.is_elementwise(moving)
+        if any(is_inexact(alone.slots[k].aval) for k in data) and not is_each:
             return Meeting(Role.ACTIVITY)
         if bending & sampled:
             return Meeting(Role.ACTIVITY, revealed=bending & sampled)
@@ -87,7 +84,7 @@ def meeting(equation: Equation, roles: Mapping[int, Role], pulls: Pulls) -> Meet
             role = Role.SAMPLED if sampled or of(*GIVEN) else Role.SYNAPSE
             return Meeting(role, factors=factors, picks=bool(data) and not is_each)
         activities, synapses = sampled, synapses - sampled
-    read = frozenset[int]().union(*(reads[slot] for slot in activities))
+    read = _all(reads, activities)
     crossing = read & synapses
     return Meeting(
         Role.ACTIVITY,
@@ -98,38 +95,10 @@ def meeting(equation: Equation, roles: Mapping[int, Role], pulls: Pulls) -> Meet
     )
 
 
-def reading(
-    equation: Equation, roles: Mapping[int, Role], pulls: Pulls
-) -> dict[int, frozenset[int]] | None:
-    """For each slot that gets a message, the slots whose values the message depends on.
-
-    None where nothing can be sent: an error that has to pass there says so itself.
-    """
-    moving = tuple(roles[slot] not in GIVEN for slot in equation.slots)
-    wanted = tuple(is_inexact(var.aval) for var in equation.eqn.outvars)
-    try:
-        pull = pulls.of(equation, moving, wanted)
-    except Exception:  # JAX has many classes for what it cannot differentiate
-        return None
-    inside = [frozenset(equation.slots[k] for k in read) for read in pull.reads]
-    slots = [slot for slot, m in zip(equation.slots, moving, strict=True) if m]
-    return dict(zip(slots, inside, strict=True))
+def reading(alone: Alone, roles: Sequence[Role]) -> dict[int, frozenset[int]] | None:
+    """For each slot that gets a message, the slots whose values the message depends on."""
+    return alone.reads(tuple(role not in GIVEN for role in roles))
 
 
-def is_inexact(value: Any) -> bool:
-    """Whether a value, or a type, is floating-point or complex."""
-    dtype = getattr(value, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
-
-
-def _data(
-    equation: Equation,
-    roles: Mapping[int, Role],
-    reads: Mapping[int, frozenset[int]],
-    synapses: frozenset[int],
-) -> list[Any]:
-    """The types of the data that messages to the synapses read: input, masks, indices."""
-    read = frozenset[int]().union(*(reads[slot] for slot in synapses))
-    pairs = zip(equation.operands, equation.eqn.invars, strict=True)
-    of = {o: var.aval for o, var in pairs if isinstance(o, int)}
-    return [of[slot] for slot in read if roles[slot] in GIVEN]
+def _all(reads: Mapping[int, frozenset[int]], slots: frozenset[int]) -> frozenset[int]:
+    return frozenset[int]().union(*(reads[k] for k in slots))
