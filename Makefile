@@ -28,7 +28,7 @@ install = @$(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check wheel-test test-matrix test-leaks test-oldest test-newest bench \
+.PHONY: help demo test test-all test-faults check wheel-test test-matrix test-leaks test-oldest test-newest bench \
     gallery format clean
 
 help: ## list the targets
@@ -55,8 +55,19 @@ $(VENV)/browser: $(VENV)/installed
 demo: $(VENV)/installed ## train a classifier of digits with Z-IL and compare it with backpropagation
 	$(VENV)/bin/localgrad train $(ARGS)
 
-test: $(VENV)/browser ## run the tests (ARGS="-k name" selects)
-	$(VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
+# Half of the time of the tests goes into compilation, and most programs run once.
+QUICK := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
+    --xla_cpu_parallel_codegen_split_count=1
+ALL := -m "not wheel and not matrix"
+
+test: $(VENV)/browser ## run the short tests, compiled quickly (ARGS="-k name" selects)
+	XLA_FLAGS="$(QUICK) $$XLA_FLAGS" $(VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-all: $(VENV)/browser ## run all tests but the full matrix, as users compile (half an hour)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) $(ALL) $(ARGS)
+
+test-faults: $(VENV)/installed ## break the core on purpose, and see that the short tests notice
+	XLA_FLAGS="$(QUICK)" $(VENV)/bin/python tests/faults.py
 
 check: $(VENV)/installed ## lint, check formatting, types, layers and size, and test the wheel
 	$(VENV)/bin/ruff check .
@@ -79,7 +90,7 @@ test-leaks: $(VENV)/installed ## run the tests marked "leaks" with JAX's tracer-
 	JAX_CHECK_TRACER_LEAKS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) -m leaks $(ARGS)
 
 test-oldest: .venv-oldest/installed ## run the tests on the oldest JAX that is supported
-	.venv-oldest/bin/python -m pytest -n $(WORKERS) $(ARGS)
+	.venv-oldest/bin/python -m pytest -n $(WORKERS) $(ALL) $(ARGS)
 
 test-newest: ## run the tests on the newest JAX, with Python 3.13 or 3.12
 	@test -n "$(NEWEST_PYTHON)" || { \
@@ -87,7 +98,7 @@ test-newest: ## run the tests on the newest JAX, with Python 3.13 or 3.12
 	         "Name one with: make test-newest NEWEST_PYTHON=/path/to/python3.13" >&2; exit 1; }
 	$(call make_venv,$(NEWEST_PYTHON),.venv-newest)
 	$(call install,.venv-newest,--upgrade --upgrade-strategy eager -e '.[test]')
-	.venv-newest/bin/python -m pytest -n $(WORKERS) $(ARGS)
+	.venv-newest/bin/python -m pytest -n $(WORKERS) $(ALL) $(ARGS)
 
 bench: $(VENV)/installed ## measure Z-IL against jax.grad, and a step of the other rules
 	$(VENV)/bin/python benchmarks/zil_vs_backprop.py $(ARGS)

@@ -1,7 +1,8 @@
-"""Eight host devices, how many random programs are tried, and no figures left open."""
+"""Eight host devices, how many rows of a table are tried, and no figures left open."""
 
 import os
 import sys
+from collections import defaultdict
 
 import hypothesis
 import pytest
@@ -20,6 +21,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", r"ignore:jax\.core\.\w+ is deprecated:DeprecationWarning"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test with ``rows(n)``, n rows of its table stand for all; the others are long."""
+    tables = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("rows") and not item.get_closest_marker("matrix"):
+            tables[item.nodeid.split("[")[0]].append(item)
+    for rows in tables.values():
+        (count,) = rows[0].get_closest_marker("rows").args
+        chosen = {k * len(rows) // count for k in range(count)}
+        for k, item in enumerate(rows):
+            if k not in chosen:
+                item.add_marker("long")
 
 
 @pytest.fixture(autouse=True)

@@ -156,6 +156,7 @@ def test_weights_and_derivatives(name):
     assert not bent.vertices["h3"].bends  # the loss has its derivative in any case
 
 
+@pytest.mark.rows(4)
 @pytest.mark.parametrize("name", LOCAL | SWEEPS)
 def test_feedback_weights_free_of_weight_transport(name):
     synapses = lg.Synapses.random(jax.random.key(1), WS)
@@ -490,6 +491,7 @@ def test_scorecard():
 # No true dependence is dropped.
 
 
+@pytest.mark.rows(6)
 @pytest.mark.parametrize("name", LOCAL)
 @pytest.mark.parametrize("f", [chain, recurrent], ids=lambda f: f.__name__)
 def test_what_moves_a_vertex_is_among_its_reads(name, f):

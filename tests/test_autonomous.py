@@ -132,6 +132,7 @@ def miss(got, want):
 # Equality with backpropagation --------------------------------------------------------------------
 
 
+@pytest.mark.rows(3)
 @pytest.mark.parametrize(
     ("phi", "dtype"), [(TOKEN, "float64"), (TOKEN, "float32"), (VALUE, "float64")]
 )
@@ -142,6 +143,7 @@ def test_models(model, phi, dtype):
     assert_close(got, jax.grad(loss)(params, x), TOLERANCE[dtype])
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("options", [{"nudge": 8.0}, {"nudge": 0.25}], ids=str)
 @PHIS
 def test_the_nudge_cancels(phi, options):
@@ -151,6 +153,7 @@ def test_the_nudge_cancels(phi, options):
     assert miss(got, jax.grad(chain)(*args)) < 1e-14
 
 
+@pytest.mark.rows(1)
 @PHIS
 def test_waiting_changes_nothing(phi):
     """However long before the target, and however long after the wave: the very same updates."""
@@ -167,6 +170,7 @@ def test_waiting_changes_nothing(phi):
 # The raster ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize(
     ("model", "phi"), [(mlp, TOKEN), (resnet, TOKEN), (gru, TOKEN), (resnet, VALUE), (gru, VALUE)]
 )
@@ -256,6 +260,7 @@ def settled(weights, x, wait):
 WAITS, PUBLISHED = (5, 10, 20, 40, 80), (7e-4, 4.5e-5, 9e-7, 4e-10, 1e-16)
 
 
+@pytest.mark.long
 def test_equality_is_asymptotic_after_relaxation():
     """6-9-8-7-4, N(0, .1^2): the longer one waits, the nearer to backpropagation.
 
@@ -416,6 +421,7 @@ def skips(weights, x, y):
     return 0.5 * jnp.sum((lg.vertex(jnp.tanh(h @ second), "z") @ third + h @ fourth - y) ** 2)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("scale", [0.01, 0.1])
 def test_graphs_with_skips_settle_by_themselves(scale):
     """A relay is no undamped unit of weight 1: it hands on, and the network comes to rest."""

@@ -218,6 +218,7 @@ def test_the_tables_name_every_command():
     assert set(MINE) == set(SHOWN) == set(FIELDS) == set(COMMANDS)
 
 
+@pytest.mark.rows(2)
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_in_a_pipe_the_output_is_plain_text(command, capsys):
@@ -229,6 +230,7 @@ def test_in_a_pipe_the_output_is_plain_text(command, capsys):
         assert part in printed
 
 
+@pytest.mark.rows(2)
 @pytest.mark.usefixtures("here", "terminal")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_on_a_terminal_the_output_fits_80_columns(command, capsys):
@@ -243,6 +245,7 @@ def test_on_a_terminal_the_output_fits_80_columns(command, capsys):
     assert re.search(r"[-\\|/] \w+.* 0:00:0\d", seen(printed.err))
 
 
+@pytest.mark.rows(2)
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_json_is_one_document(command, capsys):
@@ -333,6 +336,7 @@ def test_numbers_that_are_not_finite_are_strings(capsys):
     assert document["leaves"][0]["shape"] == [3, 3]
 
 
+@pytest.mark.long
 def test_a_training_is_kept_and_gone_on_with(tmp_path, capsys):
     kept = ["train", *QUICK, "--seeds", "2", "--out", str(tmp_path / "run"), "--align-every", "5"]
     assert run(kept) == 0
@@ -350,6 +354,7 @@ def test_a_training_is_kept_and_gone_on_with(tmp_path, capsys):
     assert "its learning_rate is 0.002, not 0.5" in message
 
 
+@pytest.mark.long
 def test_nothing_to_resume_is_told(tmp_path, capsys):
     assert run(["train", *QUICK, "--out", str(tmp_path), "--resume"]) == 0
     assert f"localgrad: nothing to resume in {tmp_path}: beginning\n" in capsys.readouterr().err
@@ -373,6 +378,7 @@ def a_run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     ("part", "damage", "advice"),
     [
@@ -403,6 +409,7 @@ def test_what_is_damaged_in_a_run_is_named(part, damage, advice, a_run, tmp_path
         assert [line["step"] for line in read_metrics(folder)] == [5, 10]
 
 
+@pytest.mark.long
 def test_train_as_json_tells_each_epoch(capsys):
     document = told(["train", *QUICK, "--rule", "il", "--steps", "3"], capsys)
     assert [entry["epoch"] for entry in document["epochs"]] == [1, 2]
@@ -414,6 +421,7 @@ def test_train_as_json_tells_each_epoch(capsys):
     assert document["interrupted"] is False
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_that_one_of_many_is_compared_is_said(seeds, devices, monkeypatch, capsys):
@@ -426,6 +434,7 @@ def test_that_one_of_many_is_compared_is_said(seeds, devices, monkeypatch, capsy
     assert f"Gradient by zil against backpropagation{part}\n" in printed
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("name", rules())
 def test_every_rule_trains(name, capsys):
     once = ["--hidden", "8", "--epochs", "1", "--batch-size", "1024"]
@@ -501,6 +510,7 @@ def test_a_recording_that_is_too_large_is_refused(here, monkeypatch, capsys):
 # Wrong usage, and functions that fail.
 
 
+@pytest.mark.rows(15)
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
@@ -801,6 +811,7 @@ def test_what_takes_long_is_told_once(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "localgrad: waiting ...\n")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("when", [["--checkpoint-every", "2"], []], ids=["training", "saving"])
 def test_a_disk_that_is_full_ends_a_training_with_a_message(when):
@@ -820,6 +831,7 @@ def part_of_cifar10(tmp_path):
     return ["--data", "cifar10", "--folder", str(tmp_path), "--hidden", "8", "--batch-size", "8"]
 
 
+@pytest.mark.rows(1)
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("command", ["graph", "trace", "compare", "audit", "train"])
 def test_a_data_set_that_is_not_complete_is_told_once(command, part_of_cifar10, capsys):
@@ -855,6 +867,7 @@ def test_ctrl_c_ends_a_running_trace_at_once(here):
     assert not list(here.glob("*.html"))
 
 
+@pytest.mark.long
 def test_ctrl_c_reports_what_a_training_has_reached():
     with start("train", "--epochs", "100000", "--hidden", "8", "--json") as process:
         first = process.stderr.readline()
@@ -873,6 +886,7 @@ def test_ctrl_c_reports_what_a_training_has_reached():
     assert err.endswith("localgrad: stopped by Ctrl-C\n")
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_all_processes_at_the_same_step(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
     one = ["train", "--epochs", "100000", "--hidden", "8", "--log-every", "1"]

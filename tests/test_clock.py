@@ -117,6 +117,7 @@ def test_the_clock_holds_the_diagonal():
 # Exact --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("mark", [lg.vertex, unmarked], ids=["marked", "elementary"])
 @pytest.mark.parametrize("normed", [False, True], ids=["plain", "normed"])
 def test_four_blocks(mark, normed):
@@ -133,6 +134,7 @@ def test_four_blocks(mark, normed):
         assert not miss(jax.jit(lg.grad(loss, rule=without))(*args), want) < 0.1
 
 
+@pytest.mark.rows(9)
 @pytest.mark.parametrize("row", list(FUNCTIONS.values())[3::9], ids=lambda row: row.name)
 def test_functions(row):
     dtype = row.dtypes[-1]
@@ -147,6 +149,7 @@ def test_functions(row):
 # C3: rate 1 ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.3, 0.99999])
 def test_other_rates_scale_each_level(rate):
     """``e_v(t = l) = gamma^l dL/dmu_v``: the right direction, and per layer a power of the rate."""
@@ -320,6 +323,7 @@ def sigmoids(weights, x, y):
     return jnp.mean((x @ weights[-1] - y) ** 2)
 
 
+@pytest.mark.long
 def test_sixteen_sigmoid_layers_in_float32():
     """Gradients far below the rounding of the values: errors must be carried, not subtracted."""
     args = draw(*(8,) * 17)
@@ -351,6 +355,7 @@ def statistics(weights, x, y):
     return residual(weights, x, y, unmarked, normed=True)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(("f", "dtype"), [(statistics, "float32"), (attention, "float32")])
 def test_predictions_of_unmoved_parents_do_not_move(f, dtype):
     """Where a fused product and difference would leave a rounding error that grows at rate 1."""

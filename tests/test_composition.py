@@ -64,6 +64,7 @@ functions = pytest.mark.parametrize("f", [loss, recurrent_loss], ids=["straight_
 # vmap ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(1)
 @pytest.mark.leaks
 @rules
 @functions
@@ -255,6 +256,7 @@ def test_in_the_backward_function_of_a_custom_vjp():
 # Derivatives of lg.grad ---------------------------------------------------------------------------
 
 
+@pytest.mark.rows(1)
 @pytest.mark.leaks
 @rules
 @functions
@@ -270,6 +272,7 @@ def test_grad_of_grad(f, rule):
     assert_close(got, jax.jit(jax.grad(norm(jax.grad)))(*args), F32)
 
 
+@pytest.mark.rows(1)
 @functions
 def test_hessian_vector_products(f):
     params, x, y = arguments()
@@ -286,6 +289,7 @@ def test_hessian_vector_products(f):
         assert_close(got, jax.jit(product, static_argnums=0)(jax.grad), F32)
 
 
+@pytest.mark.long
 def test_hessian():
     def f(w):
         return jnp.sum(jnp.tanh(w @ w) ** 2)

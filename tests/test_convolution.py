@@ -97,6 +97,7 @@ def _double():
         yield
 
 
+@pytest.mark.rows(6)
 @pytest.mark.parametrize("case", TABLE)
 def test_product_and_canonical_are_the_convolution(case):
     image, kernel, params = TABLE[case]
@@ -208,6 +209,7 @@ def configurations(draw):
     }
 
 
+@pytest.mark.long
 @given(configurations())
 @settings(max_examples=settings.default.max_examples // 2)
 def test_random_configurations(configuration):

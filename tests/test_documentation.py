@@ -16,8 +16,11 @@ PUBLIC = [getattr(lg, name) for name in lg.__all__]
 
 
 RUNNING = [
-    "README.md",
-    *(f"docs/{name}.md" for name in ("data", "how-it-works", "models", "own-rules", "training")),
+    *(f"docs/{name}.md" for name in ("data", "how-it-works", "own-rules")),
+    *(
+        pytest.param(p, marks=pytest.mark.long)
+        for p in ("README.md", "docs/models.md", "docs/training.md")
+    ),
 ]
 """Pages whose blocks of Python run; those of other pages run in the tests of what they show."""
 

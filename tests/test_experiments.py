@@ -10,6 +10,8 @@ import localgrad as lg
 from localgrad.experiments.training import Config, Devices, Run, Trainer, Watch, trainer
 from localgrad.experiments.training.alignment import Measure
 
+pytestmark = pytest.mark.long
+
 QUICK = Config(hidden=(32,), epochs=2, batch_size=128)
 ONE = Devices(jax.devices()[:1])
 

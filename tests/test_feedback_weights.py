@@ -223,6 +223,7 @@ def everywhere(draw, params):
     return jax.tree.map(lambda leaf: draw(*leaf.shape), params)
 
 
+@pytest.mark.rows(4)
 @models
 def test_against_feedback_alignment_by_hand(model):
     draw = Draw()
@@ -234,6 +235,7 @@ def test_against_feedback_alignment_by_hand(model):
     assert_equal(got.backward, got.forward)
 
 
+@pytest.mark.rows(2)
 @models
 def test_random_weights_differ_and_copies_do_not(model):
     draw = Draw()
@@ -245,6 +247,7 @@ def test_random_weights_differ_and_copies_do_not(model):
     assert lg.compare(loss)(random, *data).max_rel > 0.01
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("model", [perceptron, recurrent], ids=lambda model: model.__name__)
 def test_vmap(model):
     draw = Draw()
@@ -371,6 +374,7 @@ def test_integers_beside_weights():
     assert got.forward["step"].dtype == got.backward["step"].dtype == jax.dtypes.float0
 
 
+@pytest.mark.long
 def test_equinox_model():
     model = eqx.nn.MLP(3, 2, 8, 2, key=jax.random.key(0))
     x = Draw()(5, 3)

@@ -10,6 +10,8 @@ import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.long
+
 FOLDER = Path(__file__).parent.parent / "docs" / "gallery"
 sys.path.insert(0, str(FOLDER))
 gallery, pictures = map(importlib.import_module, ("gallery", "pictures"))

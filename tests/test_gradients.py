@@ -37,6 +37,7 @@ def marks(number, turn, count):
     return [*found, pytest.mark.leaks] if number % 5 == 0 else found
 
 
+@pytest.mark.rows(44)
 @pytest.mark.parametrize(
     ("row", "dtype"),
     [
@@ -55,6 +56,7 @@ def test_compiled(row, dtype):
         assert_close(got, want, tolerance)
 
 
+@pytest.mark.rows(25)
 @every(4)
 @pytest.mark.parametrize("rule", RULES, ids=names)
 def test_eager(row, rule):
@@ -65,6 +67,7 @@ def test_eager(row, rule):
     assert_close(got, want, TOLERANCE[row.precision or dtype])
 
 
+@pytest.mark.rows(10)
 @every(8, first=1)
 @pytest.mark.parametrize("rule", RULES[1:], ids=names)
 def test_other_rules_compiled(row, rule):
@@ -77,6 +80,7 @@ def test_other_rules_compiled(row, rule):
         )
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("vertices", ["elementary", "marked"])
 @pytest.mark.parametrize(
     "name", ["marked_values", "marked_values_in_a_scan", "checkpoint_saving_names"]
@@ -90,6 +94,7 @@ def test_vertices(name, vertices):
         assert_close(got, compiled(jax.value_and_grad, row, call), TOLERANCE["float64"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", [FUNCTIONS["activations"], MODELS["resnet18"]], ids=names)
 def test_difference_is_that_of_opening_calls(row):
     """Where not bitwise: ``jax.grad`` of the program with its calls opened differs by as much."""

@@ -274,6 +274,7 @@ def test_groups_are_runs_of_neighbours_under_one_scope():
     ]
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(("f", "args"), [(residual_net, ([W] * 3, X)), (marked_net, ([W] * 3, X))])
 def test_no_derivative_crosses_a_vertex(f, args):
     """The cut: a prediction depends on the values of its parents in the graph, and on no others."""

@@ -191,6 +191,7 @@ def settings_of_its_own():
     return f, (jnp.arange(3.0),)
 
 
+@pytest.mark.rows(33)
 @each_rule
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs(name, rule):
@@ -255,6 +256,7 @@ def convolution(k, x):
     return jnp.sum(lg.vertex(lax.conv_general_dilated(x, k, (1, 1), "SAME"), "c") ** 2)
 
 
+@pytest.mark.rows(2)
 @each_rule
 def test_forward_mode_through_a_rule(rule):
     k, x = jnp.ones((2, 1, 3, 3)), jnp.arange(25.0).reshape(1, 1, 5, 5)
@@ -287,6 +289,7 @@ def test_strict_promotion(rule):
         assert lg.grad(mixed, rule=rule)(jnp.ones((3, 2)), jnp.ones((4, 3))).shape == (3, 2)
 
 
+@pytest.mark.rows(2)
 @each_rule
 def test_explicit_meshes(rule):
     mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
@@ -297,6 +300,7 @@ def test_explicit_meshes(rule):
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+@pytest.mark.rows(2)
 @each_rule
 def test_a_predicate_that_varies_over_a_mesh(rule):
     mesh = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Auto,))
@@ -315,6 +319,7 @@ def test_a_predicate_that_varies_over_a_mesh(rule):
     )
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("rule", [*EXACT, lg.InferenceLearning(steps=3)], ids=repr)
 def test_nothing_is_compiled_twice(rule):
     """A loop of one's own, without `jit`: the second call finds all that the first has compiled."""

@@ -86,6 +86,7 @@ def miss(got, want):
 # The dynamics -------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(("rate", "nudge"), [(0.1, 1.0), (0.3, 0.01), (1.0, 0.2)])
 def test_every_step_descends_the_energy(rate, nudge):
     """Every vertex moves against the energy's gradient, by `jax.grad` of its definition."""
@@ -119,6 +120,7 @@ def energies(args, rate, nudge=1.0, steps=60):
     return jax.vmap(lambda *values: energy(*args, values, nudge))(*(s.value for s in states))
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.2])
 @pytest.mark.parametrize("nudge", [0.1, 1.0])
 def test_energy_never_increases(rate, nudge):
@@ -169,6 +171,7 @@ def newton(weights, x, y, nudge, rounds=12):
     return [p.reshape(shape) for p, shape in zip(parts, shapes, strict=True)]
 
 
+@pytest.mark.long
 def test_equilibrium_is_the_energys_own():
     """What the neurons come to rest at is what another optimiser finds in the same energy."""
     weights, x, _ = args = draw(batch=3)
@@ -268,6 +271,7 @@ def test_only_nudge_times_loss_matters():
     assert miss(got, [2 * g for g in learned(classical, args)]) < 1e-13
 
 
+@pytest.mark.long
 def test_small_nudges_tend_to_backprop():
     """The distance is proportional to the nudge, in the limit."""
     far, near = relaxed(draw(), jnp.asarray([1e-4, 1e-6]))
@@ -312,6 +316,7 @@ def test_a_graph_with_shared_weights_and_skips():
 # Numerical care -----------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     ("loss", "batch", "floor"), [(classical, 32, 1e-5), (averaged, 32, 1e-5), (averaged, 512, 1e-4)]
 )

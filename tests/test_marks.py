@@ -212,6 +212,7 @@ def loss_of(model):
     return weights, loss
 
 
+@pytest.mark.rows(3)
 @pytest.mark.parametrize("row", EQUINOX)
 def test_equinox(row):
     make, where, shape, vertices = EQUINOX[row]
@@ -226,6 +227,7 @@ def test_equinox(row):
     assert jax.tree.structure(got) == jax.tree.structure(marked_weights)
 
 
+@pytest.mark.long
 def test_equinox_eager_batched_and_by_jax():
     model, x = doubled(residual()), draw(4, 3)
     weights, loss = loss_of(model)
@@ -477,6 +479,7 @@ def in_double(model):
     return nnx.merge(graphdef, doubled(state))
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("row", NNX)
 def test_nnx(row):
     where, vertices = NNX[row]
@@ -550,6 +553,7 @@ def test_nnx_jit_and_optimizer():
     np.testing.assert_array_equal(marked(x), model(x))
 
 
+@pytest.mark.long
 def test_nnx_scan():
     class Recurrent(nnx.Module):
         def __init__(self, rngs):
@@ -647,6 +651,7 @@ def linen_loss(model, wrapped=lambda apply: apply):
     return lambda variables, x: jnp.mean(jnp.sin(apply(variables, x)) ** 2)
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("row", LINEN)
 def test_linen(row):
     make, where, shape, vertices = LINEN[row]
@@ -772,6 +777,7 @@ def test_examples_in_docstrings(module):
     assert results.failed == 0
 
 
+@pytest.mark.long
 def test_the_page_runs():
     """The blocks build on each other, as a reader would type them."""
     page = Path(__file__).parent.parent / "docs" / "marks.md"

@@ -113,6 +113,7 @@ def test_every_model_has_a_case():
     assert list(CASES) == list(MODELS)
 
 
+@pytest.mark.rows(4)
 @pytest.mark.parametrize("name", MODELS)
 def test_value_nodes(name):
     function, args = problem(name)
@@ -185,6 +186,7 @@ def test_published_sizes(name, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
+@pytest.mark.long
 def test_the_published_perceptron_is_drawn_as_published():
     layer, _ = build("mlp-ar", (300,), 0, shape=(1, 10, 10)).params.layers
     assert abs(float(jnp.std(layer.weight)) - 0.05) < 1e-3
@@ -339,6 +341,7 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("own_models", None)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("name", [*MARKED, "plain"])
 def test_models_of_ones_own_train_as_they_are(name):
@@ -354,6 +357,7 @@ def test_models_of_ones_own_train_as_they_are(name):
         assert [vertex.name for vertex in view.vertices] == [MARKED[name], "loss"]
 
 
+@pytest.mark.rows(1)
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
     ("name", "met"),
@@ -446,16 +450,19 @@ def assert_exact(name, dtype, rule, is_text=False):
         assert miss(got, want) <= (DEEP if is_deep else TOLERANCE[dtype])
 
 
+@pytest.mark.rows(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_zil_is_backpropagation(name):
     assert_exact(name, "float32", lg.ZIL())
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("name", always("mlp-ar", "cnn", "lstm", "transformer"))
 def test_zil_is_backpropagation_in_double_precision(name):
     assert_exact(name, "float64", lg.ZIL())
 
 
+@pytest.mark.rows(3)
 @pytest.mark.parametrize(
     "name",
     always("mlp", "mlp-ar", "cnn", "cnn-ar", "rnn", "gru", "lstm", "residual", "transformer"),
@@ -494,6 +501,7 @@ def test_losses_are_those_of_the_papers():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_zil_is_backpropagation_of_every_loss(loss):
     function, args = problem("mlp", loss)

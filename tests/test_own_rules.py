@@ -105,6 +105,7 @@ def test_a_rule_in_a_folder_of_its_own(folder):
     assert len(jax.tree.leaves(Momentum())) == 3
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     "command",
     [
@@ -126,6 +127,7 @@ def test_the_command_line_takes_it(folder, command):
     json.loads(run.stdout.splitlines()[-1] if command[0] == "train" else run.stdout)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     ("name", "told"),
     [("mine:Nothing", "Nothing"), ("mine:jax", "jax"), ("nowhere:Rule", "nowhere")],

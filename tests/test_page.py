@@ -18,6 +18,8 @@ from browser import chromium, opened, pixel
 from localgrad._inspect.shown import film_of
 from localgrad._page import Edge, Film, Unit, page
 
+pytestmark = pytest.mark.long
+
 DEPTH = 4
 SOURCE = "lg.vertex(jnp.tanh(x @ w)"
 

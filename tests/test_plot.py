@@ -209,6 +209,7 @@ def test_a_copy_that_is_not_simulated_has_no_row(stacked):
     assert "h[0]" not in [label.get_text() for label in names(plot.errors(fewer).yaxis).values()]
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("n", [5, 50, 500])
 def test_errors_can_be_read_at_any_size(n):
     ax = plot.errors(wave_of(n))
@@ -517,6 +518,7 @@ def test_without_a_gradient_there_is_no_mark():
     np.testing.assert_array_equal(ratios_of(ax)[0], [np.nan, 0.0, 1.0])
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("n", [5, 50, 500])
 def test_layers_can_be_read_at_any_size(n):
     leaves = [leaf(f"args[0].layers[{k}].weight", cosine=1 - k / n) for k in range(n)]
@@ -584,6 +586,7 @@ def places(ax, *kinds):
     return [tuple(point) for line in lines for point in line.get_xydata().tolist()]
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("n", [5, 50, 500])
 def test_the_graph_can_be_read_at_any_size(n):
     view = graph_of(n)
@@ -686,6 +689,7 @@ def drawings(recording, comparisons):
     }
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("name", plot.__all__)
 def test_given_axes_are_used(name, levelled, comparisons):
     figure, (ax, other) = plt.subplots(1, 2)
@@ -713,6 +717,7 @@ def contrast(a, b):
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.rows(4)
 @pytest.mark.parametrize("style", ["default", "dark_background", "ggplot"])
 @pytest.mark.parametrize("name", plot.__all__)
 def test_lines_and_texts_stand_out_in_every_style(style, name, levelled, comparisons):
@@ -817,6 +822,7 @@ def test_examples_in_docstrings(figure):
     assert runner.failures == 0
 
 
+@pytest.mark.long
 def test_the_page_runs_and_shows_every_figure(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = PAGE.read_text()

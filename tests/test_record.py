@@ -140,6 +140,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_vertices_have_the_names_of_the_graph(name):
     """Opened branches, unrolled scans and all: each vertex has the error that belongs to it."""
@@ -198,6 +199,7 @@ def test_relays_are_recorded():
     ]  # a relay has no synapses that learn, but it answers to its error at its level all the same
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     "rule", [IL(steps=7), lg.ZIL(clock=True), lg.FaZIL()], ids=lambda r: r.name
 )
@@ -222,6 +224,7 @@ def test_every_so_many_steps(rule):
         )
 
 
+@pytest.mark.long
 def test_memory_is_that_of_what_is_recorded():
     def bytes_of(steps, **options):
         record = jax.jit(lg.record(chain, rule=IL(steps=steps), **options))
@@ -251,6 +254,7 @@ def test_which_vertices():
         full["hh1"]
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_jit_and_vmap(dtype):
     ws, x = weights(3, dtype), data(dtype)
@@ -270,6 +274,7 @@ def test_jit_and_vmap(dtype):
     assert "(2, 5)" in str(batch)
 
 
+@pytest.mark.long
 def test_swept_rates():
     def last_energy(rate):
         return lg.record(chain, rule=IL(steps=5, rate=rate))(weights(2), data()).energy[-1]
@@ -298,6 +303,7 @@ def test_options_of_grad():
         np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("f", [chain, residual])
 def test_inference_learning_descends_the_energy(f):
     args = weights(2), data()
@@ -379,6 +385,7 @@ def test_infinities_of_the_forward_pass_are_not_blamed():
     assert recording.not_finite == {}
 
 
+@pytest.mark.long
 def test_prints_as_a_table():
     def f(ws, x):
         return chain(ws, lg.vertex(x @ ws[0], "a_vertex_with_a_name_that_is_much_too_long_for_it"))

@@ -118,6 +118,7 @@ def arrived(t, rate, k):
 # The recursion ------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(6)
 @pytest.mark.parametrize("rate", [0.1, 0.5, 1.0, 1.7])
 @pytest.mark.parametrize(
     ("rule", "options"),
@@ -145,6 +146,7 @@ def test_units_and_gradients_are_those_of_the_recursion(rule, options, rate):
     assert miss(learned(RELU, args, rule), gradients) < 1e-13
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("f", [TANH, RELU, skips], ids=["tanh", "relu", "skips"])
 @pytest.mark.parametrize("rate", [0.2, 1.3])
 def test_activation_relaxation_is_fixed_prediction(f, rate):
@@ -158,6 +160,7 @@ def test_activation_relaxation_is_fixed_prediction(f, rate):
     assert miss(*gradients) < 1e-13
 
 
+@pytest.mark.rows(4)
 @named
 @pytest.mark.parametrize("f", [TANH, RELU, skips], ids=["tanh", "relu", "skips"])
 @pytest.mark.parametrize("rate", [0.5, 1.5])
@@ -178,6 +181,7 @@ def test_the_nudge_cancels(relaxation):
 # Time ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rows(2)
 @named
 @pytest.mark.parametrize(
     ("f", "depth"), [(TANH, 4), (skips, 8)], ids=["four layers", "three skips around layers"]
@@ -198,6 +202,7 @@ def test_top_down_at_rate_one_is_backpropagation_in_one_sweep(f):
     assert miss(learned(f, args, rule), jax.grad(f)(*args)) < 1e-14
 
 
+@pytest.mark.rows(3)
 @named
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9, 1.4])
 def test_a_chain_delivers_binomially(relaxation, rate):
@@ -255,6 +260,7 @@ def delivered(depth, rates, steps):
     return np.asarray(share(jnp.asarray(rates)))
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize(
     ("depth", "counts"),
     [(2, (132, 20)), (4, (183, 29)), (8, (263, 43)), (16, (397, 67)), (32, (632, 111))],
@@ -320,6 +326,7 @@ def published():
     return weights, x, np.eye(10)[generator.integers(0, 10, 64)]
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     ("sweeps", "degrees", "give"), [(100, 0.4, 0.3), (50, 36, 12), (20, 86, 8)]
 )

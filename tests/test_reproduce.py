@@ -166,6 +166,7 @@ def test_every_study_can_be_begun(name, scale):
     assert "data" not in {value for cell in cells for value in map(str, cell.settings.values())}
 
 
+@pytest.mark.long
 def test_a_real_study(tmp_path, monkeypatch):
     monkeypatch.setattr(infinitesimal_limit, "STEPS", 200)
     monkeypatch.setattr(infinitesimal_limit, "DTYPES", ("float64",))

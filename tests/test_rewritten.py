@@ -96,6 +96,7 @@ NESTED = [
 NESTED = {row.name: row for row in NESTED if isinstance(row, Case)}
 
 
+@pytest.mark.rows(12)
 @pytest.mark.parametrize(
     ("row", "dtype", "rewrite"),
     sampled(
@@ -113,6 +114,7 @@ def test_nested_programs(row, dtype, rewrite):
     check(row, dtype, rewrite)
 
 
+@pytest.mark.rows(3)
 @pytest.mark.parametrize(
     "row", sampled([row for row in TABLE.values() if row.name not in NESTED], every=13), ids=names
 )
@@ -226,6 +228,7 @@ def gates(loss, weights):
     return lambda keep: jax.grad(lambda *w: run(*w, keep)[0], positions)(*weights)
 
 
+@pytest.mark.rows(10)
 @pytest.mark.parametrize("criterion", [cross_entropy, written_out], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_derivatives_of_units(name, criterion):

@@ -209,6 +209,7 @@ TABLE += [("ar", "marked", f) for f in FUNCTIONS[::3]]
 TABLE += [("zil-clock", "marked", f) for f in (recurrent, backwards, nested, rotated, once)]
 
 
+@pytest.mark.rows(8)
 @pytest.mark.parametrize(
     ("name", "vertices", "f"), TABLE, ids=lambda value: getattr(value, "__name__", value)
 )
@@ -229,6 +230,7 @@ def test_stacked_is_unrolled(name, vertices, f):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-13 * largest)
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("f", [layers, gated, summed, delayed], ids=lambda f: f.__name__)
 def test_stacked_is_exact(f):
     """Enough steps at rate 1: backpropagation, through scans."""

@@ -55,6 +55,7 @@ def _float64():
         yield
 
 
+@pytest.mark.rows(2)
 @each_rule
 def test_value_and_aux_are_those_of_the_function_and_jit_changes_nothing(rule):
     args = draw()
@@ -69,6 +70,7 @@ def test_value_and_aux_are_those_of_the_function_and_jit_changes_nothing(rule):
     assert_close(jax.jit(gradient(rule))(*args), gradients, 1e-12)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.leaks
 @each_rule
 def test_vmap_over_the_parameters_in_a_scan_of_training_steps(rule):
@@ -92,6 +94,7 @@ def test_vmap_over_the_parameters_in_a_scan_of_training_steps(rule):
         assert_close(jax.tree.map(lambda p, k=k: p[k], got), looped, 1e-12)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("rule", RULES[:2], ids=repr)
 def test_rates_are_leaves(rule):
     """A rule may be an argument of a compiled function, its rate swept and differentiated."""
@@ -111,6 +114,7 @@ def test_rates_are_leaves(rule):
     np.testing.assert_allclose(jax.grad(at)(0.2), slope, rtol=1e-5)
 
 
+@pytest.mark.rows(4)
 @each_rule
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_dtypes_are_kept(rule, dtype):
@@ -152,6 +156,7 @@ def loss_of_a_checkpoint(w, x):
     return jax.checkpoint(lambda w: jnp.sum(jnp.sin(w) * x))(w)
 
 
+@pytest.mark.rows(4)
 @pytest.mark.parametrize("rule", EXACT, ids=repr)
 @pytest.mark.parametrize("loss", [loss_of_a_scan, loss_of_a_cond, loss_of_a_checkpoint])
 def test_a_loss_from_inside(rule, loss):
@@ -160,6 +165,7 @@ def test_a_loss_from_inside(rule, loss):
     assert_close(lg.grad(loss, rule=rule)(*args), jax.grad(loss)(*args), 1e-13)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("make", [lg.FixedPrediction, lg.ActivationRelaxation])
 def test_a_tolerance_stops_the_relaxation(make):
     """Where 10,000 steps and few of them differ: at rest, and never later than `steps`."""
@@ -199,6 +205,7 @@ def test_a_rule_prints_what_is_not_usual():
     assert repr(lg.FaZIL(wait_before=7)) == "FaZIL(wait_before=7)"
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("loop", [lg.Loop(unroll=3), lg.Loop(convolutions="direct")], ids=repr)
 def test_how_the_loop_is_compiled_does_not_matter(loop):
     def loss(kernel, image):
@@ -259,6 +266,7 @@ RELAXED = (
 )
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("rule", RELAXED, ids=repr)
 def test_feedback_weights_of_their_own(rule):
     forward, backward, x, y = weights_and_data()
@@ -270,6 +278,7 @@ def test_feedback_weights_of_their_own(rule):
     assert_equal(got.backward, got.forward)
 
 
+@pytest.mark.rows(6)
 @pytest.mark.parametrize("where", ["parameters", "messages", "nowhere", "everywhere"])
 @pytest.mark.parametrize("rule", [*RELAXED[:3], RELAXED[-1]], ids=repr)
 def test_where_the_derivatives_of_units_are_used(rule, where):

@@ -74,6 +74,7 @@ def test_wrong_settings(changes, text):
         replace(SMALL, **changes)
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_optimisers_learn(optimiser):
     rate = {"sgd": 0.5, "momentum": 0.1, "rmsprop": 0.01, "adamw": 0.01, "lion": 0.01}[optimiser]
@@ -91,6 +92,7 @@ def test_schedules_begin_and_end_as_they_say(schedule):
     assert float(SCHEDULES[schedule](0.5, 1)(0)) == 0.5, "a single step learns"
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize(
     ("feedback", "stays", "within"), [("random", "psi", 0.0), ("learned", "W - psi", 1e-6)]
@@ -118,6 +120,7 @@ def twins(state):
     return [{"W": w, "psi": psi, "W - psi": w - psi} for w, psi in pairs]
 
 
+@pytest.mark.long
 def test_windows_do_not_change_the_numbers(tmp_path):
     one, _ = trained(SMALL, log_every=1)
     other, last = trained(SMALL, log_every=7, align_every=5)
@@ -163,6 +166,7 @@ def test_z_il_trains_as_backpropagation_does():
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_several_seeds_are_as_many_runs():
     together, report = trained(replace(SMALL, seeds=3))
     for k in range(3):
@@ -177,6 +181,7 @@ def test_several_seeds_are_as_many_runs():
     assert report.loss.shape == report.accuracy.shape == (3,)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_all_devices_together_compute_what_one_does(seeds):
     config = replace(SMALL, seeds=seeds)
@@ -199,6 +204,7 @@ def test_a_batch_that_cannot_be_divided():
         Trainer(replace(SMALL, batch_size=30), Devices()).start()
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("stop", [1, 17, 22, 43])
 def test_a_run_is_gone_on_with_bit_for_bit(tmp_path, stop):
     whole, _ = trained(SMALL, folder=tmp_path / "whole", log_every=1, checkpoint_every=10)
@@ -246,6 +252,7 @@ def test_a_folder_in_which_nothing_was_trained_holds_no_run(tmp_path):
         Run(Trainer(SMALL, ONE), Watch(tmp_path))
 
 
+@pytest.mark.long
 def test_a_run_is_not_gone_on_with_on_other_data(tmp_path):
     text, folder = tmp_path / "tale.txt", tmp_path / "run"
     text.write_text("once upon a time " * 40)
@@ -315,6 +322,7 @@ run.close()
 """
 
 
+@pytest.mark.long
 def test_two_processes_train_one_network(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -348,6 +356,7 @@ def diverging(seeds):
     return replace(SMALL, optimiser="sgd", learning_rate=1e30, seeds=seeds)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_what_is_not_finite_is_found(seeds):
     with pytest.raises(DivergedError) as caught:
@@ -357,6 +366,7 @@ def test_what_is_not_finite_is_found(seeds):
     assert ("seed 0, " in caught.value.cause) == (seeds > 1)
 
 
+@pytest.mark.long
 def test_an_inference_that_diverges_is_found():
     rule = lg.InferenceLearning(steps=300, rate=3.0)
     place = r"vertex \S+ \(.*\.py:\d+\) at inference step \d+"
@@ -405,6 +415,7 @@ def killed(folder, delay, after_a_line):
     return process.exitcode
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_were_not(tmp_path):
     whole, _ = trained(LONG, folder=tmp_path / "whole", **KEPT)
     folder, moments = tmp_path / "killed", random.Random(0)

@@ -147,7 +147,9 @@ class _Film:
             for frame, flags, what in zip(frames.vertices, plastic, seen, strict=True)
         )
         first = jnp.where(
-            jnp.any(frames.broken, 0), times[jnp.argmax(frames.broken, 0)], jnp.int32(NEVER)
+            jnp.any(frames.broken, 0),
+            times[lax.argmax(frames.broken, 0, jnp.int32)],
+            jnp.int32(NEVER),
         )
         recording = Recording(
             times=times,
