@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 
-hypothesis.settings.register_profile("default", derandomize=True, max_examples=40, deadline=None)
+hypothesis.settings.register_profile("default", derandomize=True, max_examples=20, deadline=None)
 hypothesis.settings.register_profile("fuzz", max_examples=3000, deadline=None)
 hypothesis.settings.load_profile("default")
 

@@ -133,6 +133,7 @@ PHASES = {
 STORED = {"fixed-prediction", "ar", "ar from the activity", "ar, unfrozen", "zil", *SWEEPS}
 
 
+@pytest.mark.rows(8)
 @pytest.mark.parametrize("f", [chain, recurrent], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", LOCAL | SWEEPS)
 def test_clock_phases_and_stored_values(name, f):
@@ -143,6 +144,7 @@ def test_clock_phases_and_stored_values(name, f):
     assert result.uses_stored == (name in STORED)
 
 
+@pytest.mark.rows(5)
 @pytest.mark.parametrize("name", LOCAL | SWEEPS)
 def test_weights_and_derivatives(name):
     bent, linear = (audited((LOCAL | SWEEPS)[name], f) for f in (chain, linear_chain))

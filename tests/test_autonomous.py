@@ -132,7 +132,7 @@ def miss(got, want):
 # Equality with backpropagation --------------------------------------------------------------------
 
 
-@pytest.mark.rows(3)
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     ("phi", "dtype"), [(TOKEN, "float64"), (TOKEN, "float32"), (VALUE, "float64")]
 )
@@ -170,7 +170,7 @@ def test_waiting_changes_nothing(phi):
 # The raster ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.rows(2)
+@pytest.mark.rows(1)
 @pytest.mark.parametrize(
     ("model", "phi"), [(mlp, TOKEN), (resnet, TOKEN), (gru, TOKEN), (resnet, VALUE), (gru, VALUE)]
 )

@@ -285,6 +285,7 @@ def test_graph_as_json(capsys):
     assert edges == [tuple(edge) for edge in view.edges]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_trace_as_json(capsys):
     arguments = ["trace", "mine:problem", "--rule", "fa-zil", "--beside", "il", "--beside.steps=3"]
@@ -378,7 +379,7 @@ def a_run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("part", "damage", "advice"),
     [
@@ -421,7 +422,7 @@ def test_train_as_json_tells_each_epoch(capsys):
     assert document["interrupted"] is False
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_that_one_of_many_is_compared_is_said(seeds, devices, monkeypatch, capsys):
@@ -644,6 +645,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
 EXAMPLES = re.findall(r"^\$ localgrad ([a-z][^|\n]*)\n(.*?)^```$", PAGE, re.M | re.S)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=lambda text: text.partition("\n")[0])
 def test_the_examples_of_the_page(command, shown, here, capsys):
@@ -854,6 +856,7 @@ def test_ctrl_c_while_a_function_is_traced(command, here, capsys):
     assert {path.name for path in here.iterdir()} <= {"mine.py", "unimportable.py", "__pycache__"}
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_running_trace_at_once(here):
     steps = ["--rule", "il", "--steps", "100000", "--every", "100000"]
     with start("trace", "mine:large", *steps) as process:
@@ -928,6 +931,7 @@ def test_a_pipe_that_closes_is_no_error():
     assert err.replace("localgrad: auditing zil ...\n", "") == ""
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_a_real_terminal(monkeypatch):
     leader, follower = pty.openpty()

@@ -33,6 +33,7 @@ WS = [jax.random.normal(key, (5, 5)) for key in KEYS]
 X = jax.random.normal(KEYS[0], (3, 5))
 
 
+@pytest.mark.long
 def test_zero_divergence():
     result = lg.compare(chain)(WS, X)
     assert result.value == pytest.approx(float(chain(WS, X)))

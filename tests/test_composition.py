@@ -92,6 +92,7 @@ def test_gradients_per_sample(f):
     assert_close(per_sample(lg.grad), per_sample(jax.grad), F32)
 
 
+@pytest.mark.long
 def test_vmap_over_keys():
     def noisy(params, x, y, key):
         return loss(params, x + jax.random.normal(key, x.shape), y)
@@ -134,6 +135,7 @@ def test_scan_over_training_steps(rule):
     assert_equal(train(partial(lg.value_and_grad, rule=rule)), train(jax.value_and_grad))
 
 
+@pytest.mark.long
 def test_optax_loop():
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.01))
 
@@ -153,6 +155,7 @@ def test_optax_loop():
     assert_close(train(lg.value_and_grad), train(jax.value_and_grad), 1e-4)
 
 
+@pytest.mark.long
 def test_donated_parameters():
     @partial(jax.jit, donate_argnums=0)
     def step(params, x, y):

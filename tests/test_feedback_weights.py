@@ -235,7 +235,7 @@ def test_against_feedback_alignment_by_hand(model):
     assert_equal(got.backward, got.forward)
 
 
-@pytest.mark.rows(2)
+@pytest.mark.rows(1)
 @models
 def test_random_weights_differ_and_copies_do_not(model):
     draw = Draw()

@@ -37,7 +37,7 @@ def marks(number, turn, count):
     return [*found, pytest.mark.leaks] if number % 5 == 0 else found
 
 
-@pytest.mark.rows(44)
+@pytest.mark.rows(32)
 @pytest.mark.parametrize(
     ("row", "dtype"),
     [
@@ -56,7 +56,7 @@ def test_compiled(row, dtype):
         assert_close(got, want, tolerance)
 
 
-@pytest.mark.rows(25)
+@pytest.mark.rows(16)
 @every(4)
 @pytest.mark.parametrize("rule", RULES, ids=names)
 def test_eager(row, rule):

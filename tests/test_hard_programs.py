@@ -206,6 +206,7 @@ def test_programs(name, rule):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("rule", EXACT[:4], ids=repr)
 def test_what_is_seen_keeps_settings_of_the_function(rule):
     f, args = PROGRAMS["settings_of_its_own"][0]()

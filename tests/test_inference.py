@@ -134,6 +134,7 @@ def test_energy_increases_at_too_large_a_rate():
     assert np.any(np.diff(energies(draw(seed=2), 1.3)) > 0)
 
 
+@pytest.mark.long
 def test_the_error_enters_one_layer_per_step():
     """After t steps the t lowest of four layers have not heard of the target."""
     args = draw((3, 4, 4, 4, 2))
@@ -207,6 +208,7 @@ def relaxed(args, nudges):
     return jax.vmap(of)(nudges)
 
 
+@pytest.mark.long
 def test_distance_from_backprop_falls_as_one_over_variance():
     """The published figures are of one draw; the median over draws has them within a fifth.
 

@@ -212,7 +212,7 @@ def loss_of(model):
     return weights, loss
 
 
-@pytest.mark.rows(3)
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("row", EQUINOX)
 def test_equinox(row):
     make, where, shape, vertices = EQUINOX[row]
@@ -240,6 +240,7 @@ def test_equinox_eager_batched_and_by_jax():
     assert_same_gradients(marked_loss, loss, *args, batched=(None, 0))
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("row", ["mlp", "gru", "residual, nested"])
 def test_equinox_marked_inside_the_loss(row):
     """The parameters' tree is then the unmarked model's in every respect."""
@@ -265,6 +266,7 @@ def test_equinox_vertices_are_before_the_activation():
         assert set(view[name].parents) == own | set(vertices[:number][-1:])
 
 
+@pytest.mark.long
 def test_the_classical_predictive_coding_network():
     """Marked hidden layers, by inference learning: descent on the energy, written by hand."""
     steps, rate, x, y = 12, 0.1, draw(4, 3), draw(4, 2, seed=2)
@@ -651,7 +653,7 @@ def linen_loss(model, wrapped=lambda apply: apply):
     return lambda variables, x: jnp.mean(jnp.sin(apply(variables, x)) ** 2)
 
 
-@pytest.mark.rows(2)
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("row", LINEN)
 def test_linen(row):
     make, where, shape, vertices = LINEN[row]

@@ -113,7 +113,7 @@ def test_every_model_has_a_case():
     assert list(CASES) == list(MODELS)
 
 
-@pytest.mark.rows(4)
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_value_nodes(name):
     function, args = problem(name)
@@ -134,6 +134,7 @@ def test_vertices_of_models_and_losses_have_source_lines():
     assert ".mean()" in code[1]
 
 
+@pytest.mark.rows(10)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_models_map_the_data_sets_or_say_what_they_need(name, shape):
@@ -207,6 +208,7 @@ def test_parameters_follow_from_the_seed():
     assert any(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), first, other)))
 
 
+@pytest.mark.long
 def test_the_decoder_does_not_look_ahead():
     model = build("decoder", (16,), 0, shape=(6,), classes=CLASSES)
     text = jnp.array([[0, 1, 2, 3, 0, 1]])
@@ -341,7 +343,7 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("own_models", None)
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("name", [*MARKED, "plain"])
 def test_models_of_ones_own_train_as_they_are(name):
@@ -375,6 +377,7 @@ def test_seeds_that_change_more_than_the_parameters_are_not_trained_as_one(name,
         Trainer(replace(config, seeds=2))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("own")
 def test_a_run_is_not_resumed_with_a_model_that_has_changed(tmp_path, monkeypatch):
     def run(**watch):
@@ -450,19 +453,19 @@ def assert_exact(name, dtype, rule, is_text=False):
         assert miss(got, want) <= (DEEP if is_deep else TOLERANCE[dtype])
 
 
-@pytest.mark.rows(3)
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_zil_is_backpropagation(name):
     assert_exact(name, "float32", lg.ZIL())
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("name", always("mlp-ar", "cnn", "lstm", "transformer"))
 def test_zil_is_backpropagation_in_double_precision(name):
     assert_exact(name, "float64", lg.ZIL())
 
 
-@pytest.mark.rows(3)
+@pytest.mark.rows(2)
 @pytest.mark.parametrize(
     "name",
     always("mlp", "mlp-ar", "cnn", "cnn-ar", "rnn", "gru", "lstm", "residual", "transformer"),
@@ -479,6 +482,7 @@ def test_every_model_under_every_exact_rule(name, dtype, rule):
     assert_exact(name, dtype, rule)
 
 
+@pytest.mark.long
 def test_a_recurrent_network_on_text():
     assert_exact("gru", "float32", lg.ZIL(), is_text=True)
 

@@ -11,6 +11,8 @@ import pytest
 import localgrad as lg
 from localgrad._inspect.html import LIMIT, curve
 
+pytestmark = pytest.mark.long
+
 NASTY = """<b>&"it's" long, & has signs</b>"""
 HINT = " plays the wave of errors on a page"
 IL = lg.InferenceLearning(steps=6, rate=0.2)

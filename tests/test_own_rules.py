@@ -105,7 +105,7 @@ def test_a_rule_in_a_folder_of_its_own(folder):
     assert len(jax.tree.leaves(Momentum())) == 3
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command",
     [

@@ -18,6 +18,8 @@ import pytest
 import localgrad as lg
 from localgrad import plot
 
+pytestmark = pytest.mark.long
+
 FIGURES = [getattr(plot, name) for name in plot.__all__]
 PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
 

@@ -199,7 +199,7 @@ def test_relays_are_recorded():
     ]  # a relay has no synapses that learn, but it answers to its error at its level all the same
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rule", [IL(steps=7), lg.ZIL(clock=True), lg.FaZIL()], ids=lambda r: r.name
 )
@@ -254,7 +254,7 @@ def test_which_vertices():
         full["hh1"]
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_jit_and_vmap(dtype):
     ws, x = weights(3, dtype), data(dtype)

@@ -326,7 +326,7 @@ def published():
     return weights, x, np.eye(10)[generator.integers(0, 10, 64)]
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sweeps", "degrees", "give"), [(100, 0.4, 0.3), (50, 36, 12), (20, 86, 8)]
 )
@@ -346,6 +346,7 @@ def test_angle_of_the_published_start(published, sweeps, degrees, give):
 # Numerical care -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rule",
     [

@@ -228,7 +228,7 @@ def gates(loss, weights):
     return lambda keep: jax.grad(lambda *w: run(*w, keep)[0], positions)(*weights)
 
 
-@pytest.mark.rows(10)
+@pytest.mark.rows(4)
 @pytest.mark.parametrize("criterion", [cross_entropy, written_out], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_derivatives_of_units(name, criterion):

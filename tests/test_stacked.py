@@ -209,7 +209,7 @@ TABLE += [("ar", "marked", f) for f in FUNCTIONS[::3]]
 TABLE += [("zil-clock", "marked", f) for f in (recurrent, backwards, nested, rotated, once)]
 
 
-@pytest.mark.rows(8)
+@pytest.mark.rows(4)
 @pytest.mark.parametrize(
     ("name", "vertices", "f"), TABLE, ids=lambda value: getattr(value, "__name__", value)
 )

@@ -94,7 +94,7 @@ def test_vmap_over_the_parameters_in_a_scan_of_training_steps(rule):
         assert_close(jax.tree.map(lambda p, k=k: p[k], got), looped, 1e-12)
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("rule", RULES[:2], ids=repr)
 def test_rates_are_leaves(rule):
     """A rule may be an argument of a compiled function, its rate swept and differentiated."""
@@ -165,7 +165,7 @@ def test_a_loss_from_inside(rule, loss):
     assert_close(lg.grad(loss, rule=rule)(*args), jax.grad(loss)(*args), 1e-13)
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("make", [lg.FixedPrediction, lg.ActivationRelaxation])
 def test_a_tolerance_stops_the_relaxation(make):
     """Where 10,000 steps and few of them differ: at rest, and never later than `steps`."""

@@ -74,7 +74,7 @@ def test_wrong_settings(changes, text):
         replace(SMALL, **changes)
 
 
-@pytest.mark.rows(2)
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_optimisers_learn(optimiser):
     rate = {"sgd": 0.5, "momentum": 0.1, "rmsprop": 0.01, "adamw": 0.01, "lion": 0.01}[optimiser]
@@ -92,7 +92,7 @@ def test_schedules_begin_and_end_as_they_say(schedule):
     assert float(SCHEDULES[schedule](0.5, 1)(0)) == 0.5, "a single step learns"
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize(
     ("feedback", "stays", "within"), [("random", "psi", 0.0), ("learned", "W - psi", 1e-6)]
@@ -152,6 +152,7 @@ def test_a_device_has_the_next_window_while_one_is_looked_at(devices, order):
     assert told == order
 
 
+@pytest.mark.long
 def test_windows_of_several_processes_end_at_the_same_steps(monkeypatch):
     """They hand over the same programs in the same order, though their clocks differ."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
@@ -181,7 +182,7 @@ def test_several_seeds_are_as_many_runs():
     assert report.loss.shape == report.accuracy.shape == (3,)
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_all_devices_together_compute_what_one_does(seeds):
     config = replace(SMALL, seeds=seeds)
@@ -192,6 +193,7 @@ def test_all_devices_together_compute_what_one_does(seeds):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_steps_are_timed_on_one_device(monkeypatch):
     trainer, timed = Trainer(replace(SMALL, seeds=2), Devices()), []
     monkeypatch.setattr(jax, "block_until_ready", timed.append)
@@ -204,7 +206,7 @@ def test_a_batch_that_cannot_be_divided():
         Trainer(replace(SMALL, batch_size=30), Devices()).start()
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("stop", [1, 17, 22, 43])
 def test_a_run_is_gone_on_with_bit_for_bit(tmp_path, stop):
     whole, _ = trained(SMALL, folder=tmp_path / "whole", log_every=1, checkpoint_every=10)
@@ -226,6 +228,7 @@ def test_a_run_is_gone_on_with_bit_for_bit(tmp_path, stop):
     assert len(read_metrics(tmp_path / "cut")) == whole.trainer.total_steps
 
 
+@pytest.mark.long
 def test_a_folder_keeps_one_run(tmp_path):
     trained(SMALL, folder=tmp_path)
     with pytest.raises(ValueError, match="holds a run already; resume it"):
@@ -274,6 +277,7 @@ def test_the_journal_survives_a_line_cut_in_two(tmp_path):
     assert [line["step"] for line in lines][:4] == [5, 10, 11, 15]
 
 
+@pytest.mark.long
 def test_alignment_is_that_of_compare():
     rule = lg.FixedPrediction(steps=6, rate=0.3)
     config = replace(SMALL, rule=rule, epochs=1)
@@ -288,6 +292,7 @@ def test_alignment_is_that_of_compare():
         assert last.alignment["ratio"][name] == pytest.approx(norm_ratio, rel=1e-3)
 
 
+@pytest.mark.long
 def test_tensorboard_gets_what_the_journal_gets(tmp_path):
     trained(SMALL, folder=tmp_path, tensorboard=True, align_every=22)
     (file,) = (tmp_path / "tensorboard").iterdir()
@@ -356,7 +361,7 @@ def diverging(seeds):
     return replace(SMALL, optimiser="sgd", learning_rate=1e30, seeds=seeds)
 
 
-@pytest.mark.rows(1)
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_what_is_not_finite_is_found(seeds):
     with pytest.raises(DivergedError) as caught:
