@@ -18,8 +18,6 @@ from browser import chromium, opened, pixel
 from localgrad._inspect.shown import film_of
 from localgrad._page import Edge, Film, Unit, page
 
-pytestmark = pytest.mark.long
-
 DEPTH = 4
 SOURCE = "lg.vertex(jnp.tanh(x @ w)"
 
@@ -155,6 +153,7 @@ EDGES = {
 }
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("name", EDGES)
 def test_who_reads_whom(name, recorded):
     assert edges_of(film_of(recorded(name))) == set(EDGES[name].split(", "))
@@ -167,6 +166,7 @@ def test_what_is_not_recorded_joins_its_neighbours(recorded):
     assert film.times.tolist() == [0, 5, 10, 12]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["chain", "residual", "recurrent", "branched"])
 def test_with_relays_an_edge_is_one_level_long(name, recorded):
     film = film_of(recorded(name))
@@ -286,6 +286,7 @@ def test_a_file_is_replaced_only_by_a_complete_one(recorded, tmp_path, monkeypat
     assert path.read_text() == "old"
 
 
+@pytest.mark.long
 def test_what_cannot_be_shown(recorded, tmp_path):
     path = tmp_path / "wave.html"
     record = lg.record(chain, rule=IL)
@@ -301,6 +302,7 @@ def test_what_cannot_be_shown(recorded, tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.long
 def test_the_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     guide = Path(__file__).parent.parent / "docs" / "page.md"
@@ -377,6 +379,7 @@ def test_columns_are_levels(shown, recorded):
         assert [int(mark) for mark in marks] == sorted(by_level, reverse=True)[-len(marks) :]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("quantity", "series"), [("error", "error"), ("value change", "change")])
 def test_vertices_have_the_colour_of_their_number(shown, recorded, theme, quantity, series):
@@ -397,6 +400,7 @@ def test_vertices_have_the_colour_of_their_number(shown, recorded, theme, quanti
         assert len(fills) >= 4
 
 
+@pytest.mark.long
 def test_the_scale(shown):
     """Light to dark, or dark to light on dark ground: brightness tells the order without hue."""
     for theme, sign in (("light", -1), ("dark", 1)):
@@ -412,6 +416,7 @@ def test_the_scale(shown):
                 assert len(tab.locator("#legend .ticks span").all()) >= 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["il", "residual"])
 def test_the_numbers_survive_packing(shown, recorded, name):
     film = film_of(recorded(name))
@@ -426,6 +431,7 @@ def test_the_numbers_survive_packing(shown, recorded, name):
         assert tab.evaluate("wave.films[0].times") == film.times.tolist()
 
 
+@pytest.mark.long
 def test_what_is_not_finite_and_what_is_nearly_zero(browser, tmp_path):
     path = tmp_path / "few.html"
     path.write_text(page([few([0, 1e-60, 1e-3, 1, np.inf, np.nan, 1e60])], "few"))
@@ -444,6 +450,7 @@ def test_what_is_not_finite_and_what_is_nearly_zero(browser, tmp_path):
         assert tab.locator("#card [data-name=error] td").inner_text() == "not a number"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["chain", "residual", "recurrent", "il"])
 def test_synapses_flash_when_they_learn(shown, recorded, name):
     film = film_of(recorded(name))
@@ -479,6 +486,7 @@ def _rim(tab, name):
     )
 
 
+@pytest.mark.long
 def test_hovering_shows_the_numbers(shown, recorded):
     recording = recorded("il")
     with shown("il") as tab:
@@ -516,6 +524,7 @@ def test_hovering_shows_the_numbers(shown, recorded):
         assert card.is_hidden()
 
 
+@pytest.mark.long
 def test_playing(shown):
     with shown("il") as tab:
         play, slider = tab.locator("#play"), tab.locator("#slider")
@@ -533,6 +542,7 @@ def test_playing(shown):
         play.click()
 
 
+@pytest.mark.long
 def test_every_time_is_shown_while_playing(shown):
     with shown("il") as tab:
         tab.evaluate("""() => { const paint = wave.stages[0].paint; window.rows = [];
@@ -546,6 +556,7 @@ def test_every_time_is_shown_while_playing(shown):
         assert rows == sorted(rows)
 
 
+@pytest.mark.long
 def test_the_cursor_of_the_energy_curve(shown, recorded):
     with shown("il") as tab:
         over = tab.locator("#curve .u-over").bounding_box()
@@ -563,6 +574,7 @@ def test_the_cursor_of_the_energy_curve(shown, recorded):
         assert f"free energy {float(recorded('il').energy[3]):.4g}" in facts
 
 
+@pytest.mark.long
 def test_folding(shown, recorded):
     film = film_of(recorded("residual"))
     names = {unit.name for unit in film.units}
@@ -598,6 +610,7 @@ def test_folding(shown, recorded):
         assert set(look(tab)["nodes"]) == names
 
 
+@pytest.mark.long
 def test_folding_keeps_what_is_looked_at(shown):
     with shown("residual") as tab:
         fitted = tab.evaluate("wave.stages[0].cy.zoom()")
@@ -614,6 +627,7 @@ def test_folding_keeps_what_is_looked_at(shown):
         assert tab.evaluate("wave.stages[0].cy.zoom()") < zoom
 
 
+@pytest.mark.long
 def test_copies_fold_into_stacks(shown, recorded):
     film = film_of(recorded("recurrent"))
     with shown("recurrent") as tab:
@@ -632,6 +646,7 @@ def test_copies_fold_into_stacks(shown, recorded):
         assert set(look(tab)["nodes"]) == set(stacks)
 
 
+@pytest.mark.rows(1)
 @pytest.mark.parametrize("name", ["nested", "branched", "twofold", "some"])
 def test_nothing_overlaps(shown, recorded, name):
     """Vertices apart from each other, and in a box none but those that belong there."""
@@ -656,6 +671,7 @@ def test_nothing_overlaps(shown, recorded, name):
             assert {node["unit"] for node in nodes if meet(box, node)} == set(box["units"])
 
 
+@pytest.mark.long
 def test_relays_and_parameters_can_be_hidden(shown):
     with shown("residual") as tab:
         relays = tab.locator("#relays")
@@ -673,6 +689,7 @@ def test_relays_and_parameters_can_be_hidden(shown):
         assert any(node["kind"] == "relay" for node in look(tab)["nodes"].values())
 
 
+@pytest.mark.long
 def test_searching(shown):
     with shown("recurrent") as tab:
         tab.keyboard.press("f")
@@ -719,6 +736,7 @@ def test_two_rules_on_one_clock(shown, recorded):
         assert drawn[1][DEPTH + 1 :] == [None] * (12 - DEPTH)
 
 
+@pytest.mark.long
 def test_the_keyboard(shown):
     with shown("il") as tab:
         for key, index in (
@@ -754,6 +772,7 @@ def test_the_keyboard(shown):
         assert tab.evaluate("wave.clock.index") == 1
 
 
+@pytest.mark.long
 def test_dark_and_light(shown):
     ground = "getComputedStyle(document.body).backgroundColor"
     for theme, other in (("light", "dark"), ("dark", "light")):
@@ -767,6 +786,7 @@ def test_dark_and_light(shown):
             assert tab.evaluate("document.documentElement.dataset.theme") == other
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [(1280, 800), (900, 600)])
 def test_nothing_is_cut_off(shown, size):
     with shown("chain", "il", size=size) as tab:
@@ -782,6 +802,7 @@ def test_nothing_is_cut_off(shown, size):
             )
 
 
+@pytest.mark.long
 def test_names_are_text(shown):
     with shown("evil") as tab:
         for name in ("</script><img src=x onerror=alert(1)>", "&amp;"):
@@ -790,6 +811,7 @@ def test_names_are_text(shown):
         assert tab.locator("img").count() == 0
 
 
+@pytest.mark.long
 def test_five_hundred_vertices_at_five_hundred_times(browser, tmp_path):
     path = tmp_path / "large.html"
     film = synthetic()
