@@ -139,9 +139,9 @@ def noticed(name: str) -> bool:
         )
         seconds = time.perf_counter() - start
     found = re.findall(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.MULTILINE)
-    what = f"noticed by {found[0]}" if run.returncode == 1 and found else "NOT NOTICED"
-    print(f"{name}: {what} ({seconds:.0f} s)", flush=True)
-    return run.returncode == 1 and bool(found)
+    print(f"{name}: noticed by {found[0]}" if found else f"{name}: NOT NOTICED", end="")
+    print(f" ({seconds:.0f} s)", flush=True)
+    return bool(found)
 
 
 if __name__ == "__main__":
