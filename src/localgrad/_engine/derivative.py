@@ -40,7 +40,7 @@ def by_events(rule: Any, problem: Problem, compiled: bool = False) -> Derivative
     ahead of the wave is silent (no error has arrived), everything behind it is read by nobody, so
     JAX's own reverse pass, from the loss to the leaves, does all the work there is.
     """
-    traced = problem.traced()
+    traced = problem.traced(on_events=True)
     run = _wave_compiled if compiled or traced.is_eager else _wave
     inputs = traced.before, traced.leaves, traced.rest
     with blaming(traced.jaxpr, traced.is_leaf):

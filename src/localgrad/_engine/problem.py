@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from localgrad._jaxpr import (
+    contents,
     defined_at,
     explain,
     holds_functions,
+    holds_references,
     is_traced,
     known,
     made,
@@ -63,10 +65,11 @@ class Problem:
     vertices: str | None
     twins: Sequence[Any | None] = ()
 
-    def traced(self, units: bool = False) -> Traced:
+    def traced(self, units: bool = False, on_events: bool = False) -> Traced:
         """The program from all inputs to the loss and the auxiliary outputs.
 
         Args:
+            on_events: Whether it runs once, as it stands, mutable references included.
             units: Whether the derivatives of activation units can be switched off: by one more
                 input, the last, a boolean scalar.
         """
@@ -77,6 +80,8 @@ class Problem:
 
         rest = [twin for twin in self.twins if twin is not None]
         n, inputs, closed = len(self.leaves), [*self.leaves], made(flat, self.leaves)
+        if not on_events and holds_references(closed):
+            closed = made(contents(closed), inputs)
         if units:
             inputs.append(jax.ShapeDtypeStruct((), jnp.bool_))
             closed = made(gated(closed, n), inputs)

@@ -10,6 +10,7 @@ from localgrad._jaxpr.again import (
     variables,
 )
 from localgrad._jaxpr.alone import Alone, is_elementwise
+from localgrad._jaxpr.contents import contents, holds_references
 from localgrad._jaxpr.convolution import in_loop
 from localgrad._jaxpr.dependence import NOTHING, SILENT, Flow, dependence
 from localgrad._jaxpr.empty import empty
@@ -64,6 +65,7 @@ __all__ = [
     "branches",
     "called_at",
     "computing",
+    "contents",
     "defined_at",
     "dependence",
     "derivative",
@@ -73,6 +75,7 @@ __all__ = [
     "hoisted",
     "holds_code",
     "holds_functions",
+    "holds_references",
     "in_loop",
     "is_branch",
     "is_call",

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from localgrad._jaxpr.again import bind, is_literal, variables
-from localgrad._jaxpr.primitives import is_reference, is_wiring, refers
+from localgrad._jaxpr.primitives import is_wiring
 
 
 def hoisted(f: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
@@ -21,7 +21,7 @@ def hoisted(f: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
     varies, repeated, before = set(jaxpr.invars), [], []
     for eqn in jaxpr.eqns:
         read = variables(eqn.invars)
-        if refers(eqn) or not varies.isdisjoint(read):  # a reference is made where it is written
+        if not varies.isdisjoint(read):
             varies.update(eqn.outvars)
             repeated.append(eqn)
         elif not read or (is_wiring(eqn) and _enlarges(eqn)):
@@ -55,8 +55,7 @@ def _needed(eqns: list[Any], wanted: Any) -> list[Any]:
     """Those of the equations that compute the variables, in order."""
     wanted, found = {*variables(list(wanted))}, []
     for eqn in reversed(eqns):
-        written = {v for v in variables(eqn.invars) if is_reference(v.aval)}
-        if not wanted.isdisjoint(eqn.outvars) or wanted & written:
+        if not wanted.isdisjoint(eqn.outvars):
             wanted.update(variables(eqn.invars))
             found.append(eqn)
     return found[::-1]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from localgrad._jaxpr import is_branch, is_literal, is_loop, is_reference, loop_layout, variables
+from localgrad._jaxpr import is_branch, is_literal, is_loop, loop_layout
 from localgrad._network.active import flags
 from localgrad._network.body import Body, Inside, Point
 
@@ -55,12 +55,11 @@ def _visit(body: Body, ends: Sequence[Reach | None], found: Places) -> list[Reac
     send(body.jaxpr.outvars, ends)
     for k in reversed(range(len(body.jaxpr.eqns))):
         eqn, node = body.jaxpr.eqns[k], body.nodes.get(k)
-        written = [v for v in variables(eqn.invars) if is_reference(v.aval)]
-        outputs = [reach.get(var) for var in (*eqn.outvars, *written)]
+        outputs = [reach.get(var) for var in eqn.outvars]
         known = [r for r in outputs if r]
         if isinstance(node, Inside):
             inside = found.setdefault(k, [{} for _ in node.bodies])
-            send(eqn.invars, _enter(node, eqn, outputs[: len(eqn.outvars)], inside))
+            send(eqn.invars, _enter(node, eqn, outputs, inside))
             continue
         if not known or k not in body.needed:
             if isinstance(node, Point):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from localgrad._jaxpr import Layout, is_branch, is_reference, variables
+from localgrad._jaxpr import Layout, is_branch, variables
 from localgrad._network.body import Body, Inside
 
 Run = Callable[..., tuple[list[Any], Any]]
@@ -112,8 +112,6 @@ def _plan(body: Body, layout: Layout) -> Plan | None:
     (_, carries, _), (heads, _) = layout.inputs, layout.outputs
     jaxpr, first = body.jaxpr, layout.inputs[1].start
     if not layout.length or not body.has_vertices or _has_choices(body):
-        return None
-    if any(is_reference(var.aval) for var in jaxpr.invars):
         return None
     direct = _reaches(body)[heads]
     count = len(direct)
