@@ -303,6 +303,19 @@ def test_a_reference_that_a_backward_pass_writes_is_refused():
         lg.grad(f, rule=lg.InferenceLearning(steps=3))(w)
 
 
+def test_the_value_that_chooses_a_branch_stands_until_those_inside_have_fired():
+    def f(w, x):
+        p = jnp.sin(w * 0.01)  # positive, until it has moved
+
+        def taken(y):
+            return jnp.sin(jnp.sin(jnp.sin(y)))
+
+        return lax.cond(p > 0, taken, lambda y: jnp.cos(y) * 5, w * x) + 100 * p
+
+    got = lg.grad(f, rule=lg.ZIL(clock=True))(0.7, 0.9)
+    np.testing.assert_allclose(got, jax.grad(f)(0.7, 0.9), rtol=1e-6)
+
+
 @pytest.mark.parametrize("reverse", [True, False])
 def test_a_scan_has_the_levels_of_its_direction(reverse):
     w, xs = jnp.linspace(-1, 1, 9).reshape(3, 3) / 4, jnp.linspace(0, 1, 12).reshape(4, 3)
