@@ -467,3 +467,33 @@ def test_nothing_is_compiled_twice(rule):
         both()
     jax.monitoring.clear_event_listeners()
     assert found == []
+
+
+# Values reduced over an axis of a mesh -----------------------------------------------------------
+
+
+def gathered(mesh, end):
+    """A loss of values that are reduced: their errors are unreduced, of another type."""
+    out = P(reduced={"i"})
+
+    def f(x):
+        gather = partial(lax.all_gather, axis_name="i", tiled=True, to="reduced")
+        y = jax.shard_map(lambda x: gather(jnp.sin(x)), in_specs=P("i"), out_specs=out, mesh=mesh)
+        return end(jnp.sum(jnp.sin(y(x) * 2.0)))
+
+    return f, jax.device_put(jnp.arange(8.0), jax.NamedSharding(mesh, P("i")))
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="jax.grad itself is wrong there")
+def test_errors_of_another_type_than_their_values():
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        f, x = gathered(mesh, lambda loss: loss)
+        for grad in (lg.grad(f), jax.jit(lg.grad(f))):
+            np.testing.assert_array_equal(grad(x), jax.grad(f)(x))
+        for rule in STEPPING:
+            with pytest.raises(ValueError, match="reduced over an axis of a mesh"):
+                lg.grad(f, rule=rule)(x)
+        f, x = gathered(mesh, lambda loss: jax.reshard(loss, P()))
+        for rule in EXACT:
+            np.testing.assert_allclose(lg.grad(f, rule=rule)(x), jax.grad(f)(x), rtol=1e-6)

@@ -30,7 +30,7 @@ def derivative(rule: Rule, problem: Problem) -> Derivative:
 def by_jax(rule: Rule, problem: Problem) -> Derivative:
     """`jax.vjp` of the whole function; nothing of localgrad's network is used."""
     value, pull, aux = jax.vjp(problem.f, *problem.leaves, has_aux=True)
-    return Derivative(value, aux, list(pull(jnp.ones_like(value))))
+    return Derivative(value, aux, list(pull(one(value))))
 
 
 def by_events(rule: Any, problem: Problem, compiled: bool = False) -> Derivative:
@@ -76,7 +76,13 @@ def _wave(
         return value, aux
 
     value, pull, aux = jax.vjp(loss, *leaves, has_aux=True)
-    return Derivative(value, aux, list(pull(jnp.ones_like(value))))
+    return Derivative(value, aux, list(pull(one(value))))
+
+
+def one(value: Any) -> Any:
+    """The error of the loss: 1, of the type of errors, which on a mesh may not be the value's."""
+    is_real = jnp.issubdtype(value.dtype, jnp.floating)
+    return jax.grad(lambda value: value)(value) if is_real else jnp.ones_like(value)
 
 
 def _steps(

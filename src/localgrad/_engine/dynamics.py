@@ -87,7 +87,7 @@ class Dynamics:
         if "moved" in self.rule.asks:
             values = self.each(self.rule.value, neurons, forward.stored)
             moved, mu = self._moved(forward.stored, values), forward.stored
-        return Moment(neurons, jnp.int32(0), jnp.zeros_like(forward.loss), moved, mu)
+        return Moment(neurons, jnp.int32(0), jnp.zeros((), forward.loss.dtype), moved, mu)
 
     def step(
         self,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from localgrad._jaxpr import explain, located_at, sends_unasked
+from localgrad._jaxpr import explain, is_summed_later, located_at, sends_unasked
 from localgrad._network import Network, reached
 from localgrad._protocol import Rule
 
@@ -10,11 +10,18 @@ DO = "use another rule, e.g. localgrad.ZIL(), or localgrad.ZIL(clock=True) to se
 
 
 def check_followed(rule: Rule, network: Network) -> None:
-    """Raise an error where pulses of a rule would go astray.
+    """Raise an error where pulses of a rule would go astray, or the nudge cannot be held.
 
     Raises:
-        ValueError: where a message arrives though no error was sent.
+        ValueError: where a message arrives though no error was sent, or the loss is reduced over an
+            axis of a mesh.
     """
+    loss = network.body.jaxpr.outvars[0]
+    if is_summed_later(loss.aval):
+        met = f"{type(rule).__name__} met a loss that is reduced over an axis of a mesh."
+        do = "return jax.reshard(loss, jax.P()), or use localgrad.ZIL(), which runs on events."
+        made = [e for e in network.body.jaxpr.eqns if loss in e.outvars]
+        raise ValueError(explain(met, located_at(made[0]) if made else "its value", do))
     if "pulse" not in rule.asks and "moved" not in rule.asks:
         return
 

@@ -41,7 +41,7 @@ def bind(eqn: JaxprEqn, operands: Sequence[Any], **changed: Any) -> Sequence[Any
         got = eqn.primitive.get_bind_params({**eqn.params, **changed})
         *functions, params = got if isinstance(got, tuple) else (got,)  # a pair until JAX 0.9
         outputs = eqn.primitive.bind(*sum(functions, []), *operands, **params)
-    return outputs if eqn.primitive.multiple_results else [outputs]
+    return list(outputs) if eqn.primitive.multiple_results else [outputs]
 
 
 def derivative(

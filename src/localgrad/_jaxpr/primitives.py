@@ -114,6 +114,15 @@ def is_inexact(aval: Any) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
+def is_summed_later(aval: Any) -> bool:
+    """Whether errors of a value are parts of sums over an axis of a mesh, of another type than it.
+
+    JAX calls the value reduced there, and its errors unreduced.
+    """
+    spec = getattr(getattr(aval, "sharding", None), "spec", None)
+    return bool(getattr(spec, "reduced", None) or getattr(spec, "unreduced", None))
+
+
 def is_seen(eqn: JaxprEqn) -> bool:
     """Whether evaluating the equation can be seen from outside: a callback, a print.
 

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from localgrad._jaxpr import (
+    explain,
     is_literal,
     is_loop,
+    is_mark,
     is_reference,
     is_seen,
+    is_summed_later,
     is_while,
+    located_at,
     loop_layout,
     opened,
     passes,
@@ -124,8 +128,9 @@ class Cutter:
                 reads = (True,) * len(eqn.invars)
                 answers = passes(eqn) and (any(ends) or not arriving.isdisjoint(references))
                 sends = operands if answers else (False,) * len(operands)
-                if any(ends) and is_vertex(eqn, self._vertices) and top not in eqn.outvars:
-                    nodes[k] = Point(tuple(j for j, end in enumerate(ends) if end))
+                own = tuple(j for j, end in enumerate(ends) if end and _holds(eqn, j))
+                if own and is_vertex(eqn, self._vertices) and top not in eqn.outvars:
+                    nodes[k] = Point(own)
             given = [(v, s, r) for v, s, r in zip(eqn.invars, sends, reads, strict=True)]
             arriving |= {v for v, s, _ in given if s and not is_literal(v)}
             read |= {v for v, _, r in given if r and not is_literal(v)} | references
@@ -166,6 +171,22 @@ class Cutter:
         reads = list(body.reads)
         reads[carries] = [r or n for r, n in zip(reads[carries], needed[heads], strict=True)]
         return Inside((body,)) if body.nodes else None, sends, tuple(reads)
+
+
+def _holds(eqn: Any, output: int) -> bool:
+    """Whether an output can be held by a vertex; else it is folded into its consumers.
+
+    Raises:
+        ValueError: if it is marked and cannot.
+    """
+    can_hold = not is_summed_later(eqn.outvars[output].aval)
+    if not can_hold and is_mark(eqn):
+        met = (
+            "a marked value is reduced over an axis of a mesh: its error cannot be held beside it."
+        )
+        do = "mark it before or after that, or use localgrad.ZIL(), which runs on events."
+        raise ValueError(explain(met, located_at(eqn), do))
+    return can_hold
 
 
 def _happens_once(eqn: Any) -> bool:
