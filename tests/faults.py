@@ -102,8 +102,8 @@ FAULTS = {
     ),
     "a message that is taken for zero": (
         "_network/body.py",
-        "if any(ends) and is_vertex(eqn, self._vertices) and top not in eqn.outvars:",
-        "if ends[0] and is_vertex(eqn, self._vertices) and top not in eqn.outvars:",
+        "if end and _holds(eqn, j))",
+        "if end and not j and _holds(eqn, j))",
     ),
     "a wave that stops at a rule's residual": (
         "_engine/dynamics.py",

@@ -316,6 +316,41 @@ def test_the_value_that_chooses_a_branch_stands_until_those_inside_have_fired():
     np.testing.assert_allclose(got, jax.grad(f)(0.7, 0.9), rtol=1e-6)
 
 
+@lg.learning_rule
+class Halving(lg.Rule):
+    """A rule on events of which the gradient tells how many vertices an error has passed."""
+
+    engine = "events"
+
+    def arrival(self, feedback):
+        return 0.5 * feedback
+
+
+def branched(cell):
+    return lambda c, x: lax.cond(c > 0, cell, lambda c, x: c * x, c, x)
+
+
+def looped(cell):
+    return lambda c, x: lax.scan(lambda x, c: (cell(c, x), None), x, c[None])[0]
+
+
+INSIDE = {"jit": jax.jit, "checkpoint": jax.checkpoint, "cond": branched, "scan": looped}
+
+
+@pytest.mark.parametrize("inside", [*INSIDE.values(), lambda f: jax.jit(looped(jax.jit(f)))])
+def test_a_vertex_answers_wherever_it_stands(inside):
+    """Data come before the activity among the operands."""
+
+    def cell(c, x):
+        return lg.vertex(jnp.tanh(c * lg.vertex(jnp.sin(x), "a")), "b")
+
+    def loss(x):
+        return jnp.sum(inside(cell)(jnp.float32(0.7), lg.vertex(2 * x, "before")))
+
+    x = jnp.float32(0.3)
+    assert lg.grad(loss, rule=Halving())(x) == pytest.approx(jax.grad(loss)(x) / 8)
+
+
 @pytest.mark.parametrize("reverse", [True, False])
 def test_a_scan_has_the_levels_of_its_direction(reverse):
     w, xs = jnp.linspace(-1, 1, 9).reshape(3, 3) / 4, jnp.linspace(0, 1, 12).reshape(4, 3)

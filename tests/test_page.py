@@ -2,6 +2,7 @@
 
 import doctest
 import math
+import pickle
 import re
 import webbrowser
 from itertools import pairwise
@@ -85,6 +86,18 @@ def branched(ws, x):
     return jnp.sum((jnp.cos(x) + x) ** 2)
 
 
+def halves(w, x):
+    """One equation with two values, each read by another vertex, one of them not recorded."""
+    a, b = jnp.split(lg.vertex(x @ w, "whole"), 2, axis=1)
+    y = lg.vertex(jax.lax.switch(0, [jnp.sin, jnp.cos], a), "y")
+    return jnp.sum(lg.vertex(y * lg.vertex(b**2, "z"), "product"))
+
+
+def several(w, x):
+    q, r = jnp.linalg.qr(x @ w)
+    return jnp.sum(jnp.sin(q)) + jnp.sum(jnp.cos(r))
+
+
 def evil(w, x):
     x = lg.vertex(x @ w, "</script><img src=x onerror=alert(1)>")
     return jnp.sum(lg.vertex(jnp.tanh(x), "&amp;") ** 2)
@@ -100,6 +113,8 @@ RECORDED = {
     "branched": lambda: lg.record(branched, rule=ZIL)(weights(2), X),
     "some": lambda: lg.record(residual, rule=IL, every=5, only=["h*", "loss"])(weights(3), X),
     "nested": lambda: lg.record(nested, rule=lg.FixedPrediction(steps=2))(weights(1)[0], X),
+    "halves": lambda: lg.record(halves, rule=IL, only=["whole", "y", "loss"])(weights(1)[0], X),
+    "several": lambda: lg.record(several, rule=IL)(weights(1)[0], jnp.eye(5)[:, :4]),
     "evil": lambda: lg.record(evil, rule=ZIL)(weights(1)[0], X),
 }
 
@@ -150,6 +165,11 @@ EDGES = {
         "in[0,0] > in[0,1], in[0,1] > in[0,2], in[0,2] > out[0], out[0] > loss"
     ),
     "some": "h1 > h2, h1 > loss, h2 > loss",
+    "halves": "whole > y, whole > loss, y > loss",
+    "several": (
+        "dot_general > qr, dot_general > qr:1, qr > sin, qr:1 > cos, sin > reduce_sum, "
+        "cos > reduce_sum.2, reduce_sum > loss, reduce_sum.2 > loss"
+    ),
 }
 
 
@@ -164,6 +184,12 @@ def test_what_is_not_recorded_joins_its_neighbours(recorded):
     assert not any(edge.is_direct for edge in film.edges)
     assert all(edge.is_direct for edge in film_of(recorded("residual")).edges)
     assert film.times.tolist() == [0, 5, 10, 12]
+
+
+def test_a_recording_that_was_pickled_can_be_shown(recorded):
+    recording = recorded("recurrent")
+    kept = pickle.loads(pickle.dumps(jax.tree.map(np.asarray, recording)))
+    assert edges_of(film_of(kept)) == edges_of(film_of(recording))
 
 
 @pytest.mark.long

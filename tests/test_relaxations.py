@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from jax import lax
 
 import localgrad as lg
+from localgrad._rules.relaxation import Unfrozen
 from simulated import Simulated
 
 RELAXATIONS = [lg.ActivationRelaxation, lg.FixedPrediction]
@@ -287,6 +289,42 @@ def test_rates_that_converge():
     settled = [np.nonzero(row > 1e-6)[0][-1] + 1 for row in missing[1:4]]
     assert settled[0] == 6
     assert settled[0] < settled[1] < settled[2]
+
+
+# The current activity in the place of the stored one ----------------------------------------------
+
+
+def unfrozen_by_hand(weights, x, y, where, steps, rate):
+    """The gradients of `TANH`, in plain numpy; the output's error is computed once."""
+    weights, x = [np.asarray(w) for w in weights], np.asarray(x)
+    stored = [x]
+    for w in weights[:-1]:
+        stored.append(np.tanh(stored[-1] @ w))
+    top = 2 * (stored[-1] @ weights[-1] - np.asarray(y))
+
+    def slope(k, activities):
+        return 1 - np.tanh(activities[k] @ weights[k]) ** 2
+
+    units = stored[1:]
+    for _ in range(steps):
+        now = [x, *units] if where in ("relaxation", "both") else stored
+        sent = [slope(k, now) * units[k] for k in range(1, len(units))] + [top]
+        units = [
+            (1 - rate) * unit + rate * e @ w.T
+            for unit, e, w in zip(units, sent, weights[1:], strict=True)
+        ]
+    bent = [x, *units] if where in ("parameters", "both") else stored
+    read = [x, *units] if where == "activity" else stored
+    errors = [slope(k, bent) * unit for k, unit in enumerate(units)] + [top]
+    return [a.T @ e for a, e in zip(read, errors, strict=True)]
+
+
+@pytest.mark.parametrize("where", get_args(Unfrozen))
+def test_unfrozen_by_hand(where):
+    args = draw()
+    rule = lg.ActivationRelaxation(steps=20, rate=0.5, start="activity", unfrozen=where)
+    want = unfrozen_by_hand(*args, where, 20, 0.5)
+    assert miss(learned(TANH, args, rule), want) < 1e-14
 
 
 # Direction ----------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ RULES = {
     "il": lg.InferenceLearning(steps=6, rate=0.3, nudge=2.0),
     "fixed-prediction": lg.FixedPrediction(steps=6, rate=0.4),
     "ar": lg.ActivationRelaxation(steps=6, rate=0.4, start="activity"),
+    "ar, derivatives of then": lg.ActivationRelaxation(steps=6, rate=0.4, unfrozen="both"),
+    "ar, activity of then": lg.ActivationRelaxation(steps=6, rate=0.4, unfrozen="activity"),
     "zil-clock": lg.ZIL(clock=True),
 }
 

@@ -161,6 +161,10 @@ class Rule:
         """The value that the synapses to the children read; `mu` is that of the forward pass."""
         return self.value(s, mu)
 
+    def bent(self, s: Any, mu: Any) -> Any:
+        """The value at which functions are differentiated when these synapses learn."""
+        return self.learned(s, mu)
+
     def plastic(self, s: Any, inbox: Inbox) -> Any:
         """Whether the synapses onto the vertex learn now; for the loss, `s` is None."""
         return True
@@ -241,7 +245,7 @@ def _checked(cls: Any) -> None:
     need(
         has_dynamics, "has no method step.", "write step(self, s, inbox), the state one step later."
     )
-    for name in ("phases", "init", "value", "error", "step", "learned", "plastic", "pulse"):
+    for name in ("phases", "init", "value", "error", "step", "learned", "bent", "plastic", "pulse"):
         want = list(inspect.signature(getattr(Rule, name)).parameters)
         method = getattr(cls, name)
         need(callable(method), f"has a {name} that is no method.", f"write {name}{tuple(want)}.")

@@ -1,5 +1,6 @@
 """A rule on a network: all vertices at once, step after step."""
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from localgrad._engine.limits import check_followed
-from localgrad._network import NUMBERS, Network, Numbers, State, added, cut, each
+from localgrad._network import NUMBERS, PAIRS, Network, Numbers, Pair, State, added, cut, each
 from localgrad._protocol import Inbox, Rule
 
 
@@ -152,9 +153,10 @@ class Dynamics:
         """The feedback of the leaves: of all vertices, or `every` time of those plastic now."""
         rule = self.rule
         nudge = jnp.asarray(nudge, forward.loss.dtype)
-        values = self.each(rule.learned, now.neurons, forward.stored)
-
-        (_, mu), pull = self._pulled(self._synapses, leaves, forward, values, NUMBERS)
+        read = self.each(rule.learned, now.neurons, forward.stored)
+        is_one = type(rule).bent is Rule.bent
+        bent = read if is_one else self.each(rule.bent, now.neurons, forward.stored)
+        (_, mu), pull = self._learned(leaves, forward, read, bent)
         mu = self._still(forward, now, mu, changed)
         errors, root = self.each(rule.error, now.neurons, mu), nudge
         if every:
@@ -236,6 +238,32 @@ class Dynamics:
             return self._predict(around, leaves, forward, values, kind)
 
         return jax.vjp(predict, list(leaves), values)
+
+    def _learned(self, leaves: Sequence[Any], forward: Forward, read: State, bent: State) -> Any:
+        """The same for the leaves alone, with derivatives where the values are bent.
+
+        Those of the loss are always at the values of the forward pass there.
+        """
+        if all(map(operator.is_, *map(jax.tree.leaves, (read, bent)))):
+            return self._pulled(self._synapses, leaves, forward, read, NUMBERS)
+
+        def predict(leaves: list[Any], at: State) -> Any:
+            pairs = self.each(Pair, at, read)
+            found = self._predict(self._synapses, leaves, forward, pairs, PAIRS)
+            return jax.tree.map(
+                lambda pair: pair.bent, found, is_leaf=lambda x: isinstance(x, Pair)
+            )
+
+        (_, mu), pull = jax.vjp(lambda leaves: predict(leaves, bent), list(leaves))
+        (loss, _), pull_loss = jax.vjp(lambda leaves: predict(leaves, forward.stored), list(leaves))
+        silent = self.each(jnp.zeros_like, mu)
+
+        def pulled(seeds: tuple[Any, State]) -> tuple[list[Any]]:
+            root, errors = seeds
+            sides = pull((jnp.zeros_like(root), errors))[0], pull_loss((root, silent))[0]
+            return (jax.tree.map(jnp.add, *sides),)
+
+        return (loss, mu), pulled
 
     def _swept(self, leaves: Sequence[Any], forward: Forward, now: Moment, nudge: Any) -> State:
         """One sweep from the loss down, in which each vertex answers before its parents see it."""

@@ -10,18 +10,14 @@ from localgrad._call import Signature
 from localgrad._inspect.groups import numbered, scope_of
 from localgrad._inspect.table import Column, Table
 from localgrad._inspect.tabular import Tabular
+from localgrad._inspect.wiring import Flow, followed
 from localgrad._jaxpr import (
-    computing,
     holds_code,
-    is_branch,
-    is_literal,
-    is_loop,
     is_mark,
     located_at,
     located_in,
-    loop_layout,
 )
-from localgrad._network import Body, Inside, Network, Point, flags
+from localgrad._network import Body, Inside, Network, Point
 from localgrad._rules import Backprop
 
 
@@ -207,37 +203,15 @@ def view(network: Network, before: int, names: Sequence[str]) -> GraphView:
         names: Those of the leaves.
     """
     body = network.body
-    flows = [NOTHING] * len(body.jaxpr.invars)
-    flows[before : before + len(names)] = [Flow(frozenset([n]), frozenset()) for n in names]
-    found: dict[str, Flow] = {}
-    root, *_ = _follow(body, network.vertices, flows, found)
+    found, root = followed(network, names, before)
     vertices = [
-        _vertex(vertex, copies, found[vertex.name])
+        _vertex(vertex, copies, found[vertex])
         for vertex, copies in _placed(body, network.vertices, network.places)
     ]
     vertices.append(_root(body, root))
     learns = body.learns[before : before + len(names)]
     leaves = tuple(n for n, moves in zip(names, learns, strict=True) if moves)
     return GraphView(tuple(vertices), leaves, {v.name: v for v in vertices})
-
-
-class Flow(NamedTuple):
-    """What reaches a value without another vertex between.
-
-    The vertices and leaves, and the computing equations on the way, which are folded into whoever
-    reads the value.
-    """
-
-    names: frozenset[str]
-    folded: frozenset[Any]
-
-    def joined(self, *others: "Flow") -> "Flow":
-        """What reaches any of several values."""
-        names = self.names.union(*(other.names for other in others))
-        return Flow(names, self.folded.union(*(other.folded for other in others)))
-
-
-NOTHING = Flow(frozenset(), frozenset())
 
 
 def _placed(body: Body, vertices: Any, places: Any) -> list[tuple[Any, list[tuple[int, int]]]]:
@@ -253,57 +227,13 @@ def _placed(body: Body, vertices: Any, places: Any) -> list[tuple[Any, list[tupl
     return found
 
 
-def _follow(
-    body: Body, vertices: Any, inputs: Sequence[Flow], found: dict[str, Flow]
-) -> list[Flow]:
-    """The flows at a program's outputs from those at its inputs; `found` receives the vertices'."""
-    at = dict(zip(body.jaxpr.invars, inputs, strict=True))
-    for k, eqn in enumerate(body.jaxpr.eqns):
-        node = body.nodes.get(k)
-        given = [NOTHING if is_literal(v) else at.get(v, NOTHING) for v in eqn.invars]
-        if isinstance(node, Inside):
-            at.update(zip(eqn.outvars, _through(node, eqn, vertices[k], given, found), strict=True))
-            continue
-        moves = flags(eqn.invars, body.moves)
-        flow = NOTHING.joined(*(f for f, m in zip(given, moves, strict=True) if m))
-        if flow.names or flow.folded or isinstance(node, Point):
-            flow = flow.joined(Flow(frozenset(), frozenset(computing(eqn))))
-        if isinstance(node, Point):
-            found[vertices[k][0].name] = flow
-            flow = Flow(frozenset([vertices[k][0].name]), frozenset())
-        at.update((var, flow) for var in eqn.outvars if var in body.moves)
-    return [NOTHING if is_literal(v) else at.get(v, NOTHING) for v in body.jaxpr.outvars]
-
-
-def _through(
-    node: Inside, eqn: Any, vertices: Any, given: list[Flow], found: dict[str, Flow]
-) -> list[Flow]:
-    """The flows at the outputs of an equation with programs inside."""
-    if is_branch(eqn):
-        pairs = zip(node.bodies, vertices, strict=True)
-        each = [_follow(body, v, given[1:], found) for body, v in pairs]
-        return [NOTHING.joined(*flows) for flows in zip(*each, strict=True)]
-    (body,) = node.bodies
-    outputs = _follow(body, vertices, given, found)
-    if not is_loop(eqn):
-        return outputs
-    layout = loop_layout(eqn)
-    carries, ends = layout.inputs[1], outputs[layout.outputs[0]]
-    before = [frozenset(f"{n}@-1" for n in end.names if "@" not in n) for end in ends]
-    given[carries] = [
-        flow.joined(Flow(names, frozenset()))
-        for flow, names in zip(given[carries], before, strict=True)
-    ]
-    return _follow(body, vertices, given, found)
-
-
 def _vertex(vertex: Any, copies: Sequence[tuple[int, int]], flow: Flow) -> Vertex:
     return Vertex(
         name=vertex.name,
         operation=vertex.operation,
         type=_type(vertex),
         levels=tuple(level for level, _ in copies),
-        parents=tuple(sorted(flow.names)),
+        parents=_parents(flow),
         relays=tuple(relays for _, relays in copies),
         inside=_inside(flow),
         source=vertex.origin,
@@ -321,13 +251,19 @@ def _root(body: Body, flow: Flow) -> Vertex:
         operation=str(eqn.primitive) if eqn else "copy",
         type=_type(loss.aval),
         levels=(0,),
-        parents=tuple(sorted(flow.names)),
+        parents=_parents(flow),
         relays=(0,),
         inside=_inside(flow),
         source=located_at(eqn) if eqn else "",
         scope=located_in(eqn) if eqn else "",
         group=(),
     )
+
+
+def _parents(flow: Flow) -> tuple[str, ...]:
+    """The names of those that are read."""
+    named = ((getattr(of, "name", of), is_before) for of, is_before in flow.sources)
+    return tuple(sorted(f"{name}@-1" if is_before else name for name, is_before in named))
 
 
 def _type(value: Any) -> str:

@@ -15,6 +15,7 @@ from localgrad._inspect.compiled import compiled
 from localgrad._inspect.graph import view
 from localgrad._inspect.recording import NEVER, Recording, VertexRecording, nearest
 from localgrad._inspect.spots import Spot, Spots
+from localgrad._inspect.wiring import Wiring
 from localgrad._jaxpr import hoisted
 from localgrad._protocol import Rule
 from localgrad._rules import ZIL
@@ -164,6 +165,7 @@ class _Film:
             names=tuple(name for name, _, _ in seen),
             graph=self._view,
             _watched=self._watched,
+            _wiring=Wiring(self._dynamics.network),
         )
         return recording, self._forward.aux, gradients
 

@@ -16,6 +16,7 @@ from localgrad._inspect.html import curve
 from localgrad._inspect.shown import shown
 from localgrad._inspect.table import Column, Table
 from localgrad._inspect.tabular import Tabular
+from localgrad._inspect.wiring import Wiring
 
 NEVER = -1
 
@@ -67,7 +68,7 @@ class VertexRecording:
     data_fields=[
         "times", "loss", "energy", "gradients", "value", "aux", "vertices", "first_not_finite",
     ],
-    meta_fields=["rule", "names", "graph", "_watched"],
+    meta_fields=["rule", "names", "graph", "_watched", "_wiring"],
 )  # fmt: skip
 @dataclass(frozen=True, repr=False)
 class Recording(Tabular):
@@ -93,7 +94,7 @@ class Recording(Tabular):
             computation. A chain of relays is ``name.relays``, one copy per relay; the last is the
             loss.
         graph: The function's graph, as `localgrad.graph` returns it: parents, source lines, scopes.
-            Relays, and the choice between opened branches, are not in it.
+            Relays are not in it.
     """
 
     times: jax.Array
@@ -108,6 +109,7 @@ class Recording(Tabular):
     names: tuple[str, ...]
     graph: GraphView
     _watched: tuple[str, ...]
+    _wiring: Wiring
 
     def __getitem__(self, name: str) -> VertexRecording:
         """The recording of the vertex of this name."""

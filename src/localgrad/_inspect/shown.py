@@ -4,17 +4,17 @@ import linecache
 import os
 import tempfile
 import webbrowser
-from collections import defaultdict
-from collections.abc import Iterator
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from localgrad._call import require
-from localgrad._inspect.copies import Copies, Index, common, reads
+from localgrad._inspect.graph import Vertex
+from localgrad._inspect.groups import Path
 from localgrad._jaxpr import called_at, explain
 from localgrad._page import Edge, Film, Unit, page, save
 
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 RELAYS = ".relays"
 
+Index = tuple[int, ...]
+"""Of a copy: the position in each scan around it, in the order of the data."""
+
 
 def shown(
     recording: "Recording",
     beside: "Recording | None",
     path: str | os.PathLike[str] | None,
     title: str | None,
-) -> Path:
+) -> File:
     """Write the page of one recording or two, and open it if nobody said where to write."""
     do = "pass another recording, or leave it out."
     met = f"met beside={beside!r}, which is no recording."
@@ -37,8 +40,8 @@ def shown(
     films = [film_of(each) for each in (recording, beside) if each is not None]
     text = page(films, title or " and ".join(dict.fromkeys(film.rule for film in films)))
     if path is not None:
-        return save(text, Path(path))
-    file = save(text, Path(tempfile.mkdtemp(prefix="localgrad-")) / "wave.html")
+        return save(text, File(path))
+    file = save(text, File(tempfile.mkdtemp(prefix="localgrad-")) / "wave.html")
     webbrowser.open(file.as_uri())
     return file
 
@@ -57,7 +60,7 @@ def film_of(recording: "Recording") -> Film:
         plastic[:, here] = _flat(seen.plastic, seen)[:, there, 0]
         if seen.delivered is not None:
             delivered[:, here] = _flat(seen.delivered, seen)[:, there, 0]
-    edges = cast.edges()
+    edges = cast.edges()  # which put relays into their groups
     return Film(
         rule=recording.rule,
         times=times,
@@ -101,49 +104,50 @@ class _Cast:
     def __init__(self, recording: "Recording") -> None:
         self.units: list[Unit] = []
         self.seen = dict(zip(recording.names, recording.vertices, strict=True))
-        self._graph = recording.graph
+        self._graph, self._readers = recording.graph, recording._wiring.readers
         self._groups = recording.graph.groups
         self._written = {v.name: v for v in recording.graph.vertices}
-        self._copies = {
-            name: Copies(self._written[of], seen.copies, seen.levels)
-            for name, seen in self.seen.items()
-            if (of := self._vertex(name))
-        }
         self.places = {name: self._added(name, seen) for name, seen in self.seen.items()}
 
-    def edges(self) -> Iterator[Edge]:
-        """From the first to the last unit on the way of an edge, through its relays."""
+    def edges(self) -> list[Edge]:
+        """From each unit to its readers; past what was not recorded to the next unit that was."""
+        root = self._graph.vertices[-1].name
+        heard: list[dict[int, bool]] = []
         found: dict[tuple[int, int], bool] = {}
-        reached = defaultdict[int, set[int]](set)
-        chains = {unit: chain for name in self.places for unit, chain in self._chains(name)}
-        for unit, chain in chains.items():
-            found |= dict.fromkeys(pairwise([unit, *chain]), True)
-        for parent, child, is_direct in self._opened(self._reads()):
-            level = self.units[child].level
-            way = [r for r in chains.get(parent, ()) if self.units[r].level > level]
-            last = way[-1] if way else parent
-            found[last, child] = found.get((last, child), False) or is_direct
-            for relay in way:
-                reached[relay] |= {parent, child}
-        for relay, ends in reached.items():
-            # It stands in what is around all that it connects.
-            group = common(self.units[unit].group for unit in ends)
-            self.units[relay] = self.units[relay]._replace(group=group)
-        return (Edge(*ends, is_direct) for ends, is_direct in found.items())
+        for reader in self._readers:
+            own = self.places.get(reader.name or root, {}).get(reader.copy)
+            past: dict[int, bool] = {}
+            for parent in reader.parents:
+                for unit, is_direct in heard[parent].items():
+                    past[unit] = past.get(unit, False) or is_direct
+            if own is None:
+                heard.append({unit: d and reader.is_relay for unit, d in past.items()})
+            else:
+                heard.append({own: True})
+                found |= {(unit, own): is_direct for unit, is_direct in past.items()}
+        self._regroup(found)
+        return [Edge(*ends, is_direct) for ends, is_direct in found.items()]
 
-    def _vertex(self, name: str) -> str:
-        """The vertex of the graph that a recorded one is, or is a further output of."""
-        if name in self._written:
-            return name
-        first, _, number = name.rpartition(":")
-        return first if first in self._written and number.isdigit() else ""
+    def _regroup(self, edges: Iterable[tuple[int, int]]) -> None:
+        """Put each relay into what is around its vertex and all those that read it."""
+        ends: dict[int, Path] = {}
+        for parent, child in sorted(edges, key=lambda edge: self.units[edge[0]].level):
+            if self.units[parent].kind == "relay":
+                group = ends.get(child, self.units[child].group)
+                ends[parent] = common(ends.get(parent, self.units[parent].group), group)
+        for unit, group in ends.items():
+            self.units[unit] = self.units[unit]._replace(group=group)
+
+    def _vertex(self, name: str) -> Vertex:
+        """The vertex of the graph that a recorded one is, or is a relay or an output of."""
+        owner = name if name in self._written else name.removesuffix(RELAYS)
+        return self._written[owner if owner in self._written else owner.rpartition(":")[0]]
 
     def _added(self, name: str, seen: "VertexRecording") -> dict[Index, int]:
         """Units for a vertex's copies."""
-        owner = name.removesuffix(RELAYS)
-        is_relay = owner != name and owner in (*self.seen, *self._written)
-        vertex = self._written.get(self._vertex(owner if is_relay else name))
-        kind = "relay" if is_relay else "vertex" if vertex else "choice"
+        vertex = self._vertex(name)
+        is_relay = name not in self._written and name.endswith(RELAYS)
+        kind = "relay" if is_relay else "vertex"
         if vertex is self._graph.vertices[-1]:
             kind = "loss"
         unit = Unit(
@@ -151,12 +155,12 @@ class _Cast:
             kind=kind,
             level=0,
             type=f"{seen.value.dtype}[{','.join(map(str, seen.shape))}]",
-            source=vertex.source if vertex else "",
-            code=_line(vertex.source) if vertex else "",
-            scope=vertex.scope if vertex else "",
-            group=self._groups[vertex.name] if vertex else (),
+            source=vertex.source,
+            code=_line(vertex.source),
+            scope=vertex.scope,
+            group=self._groups[vertex.name],
             stack=name if len(seen.levels) > 1 else "",
-            leaves=self._leaves(vertex.parents) if vertex and not is_relay else (),
+            leaves=() if is_relay else self._leaves(vertex.parents),
         )
         places = {}
         for index, level in zip(np.ndindex(seen.copies), seen.levels, strict=True):
@@ -171,69 +175,11 @@ class _Cast:
         """What of a vertex's parents is no vertex: the parameters."""
         return tuple(p for p in parents if p.removesuffix("@-1") not in self._written)
 
-    def _chains(self, name: str) -> Iterator[tuple[int, list[int]]]:
-        """Of each copy of a vertex its relays, from the copy to the loss."""
-        relays = list(self.places.get(f"{name}{RELAYS}", {}).values())
-        copies = self._copies.get(name)
-        total, limits = len(relays), {}
-        if copies and int(np.sum(copies.relays[copies.there])) == total:
-            limits = {index: int(copies.relays[index]) for index in copies.in_order()}
-        for index in copies.in_order() if copies else self.places[name]:
-            unit, chain = self.places[name][index], list[int]()
-            while relays and len(chain) < limits.get(index, total):
-                if self.units[relays[0]].level != self.units[unit].level - 1 - len(chain):
-                    break
-                chain.append(relays.pop(0))
-            yield unit, chain
 
-    def _reads(self) -> Iterator[Edge]:
-        """The edges of the graph between recorded copies."""
-        outputs = defaultdict[str, list[str]](list)
-        for name in self._copies:
-            outputs[self._vertex(name)].append(name)
-        first = {vertex: self._copies[names[0]] for vertex, names in outputs.items()}
-        for (parent, p), (child, c), is_direct in reads(self._graph, first):
-            for a in outputs[parent]:
-                for b in outputs[child]:
-                    if p in self.places[a] and c in self.places[b]:
-                        yield Edge(self.places[a][p], self.places[b][c], is_direct)
-
-    def _opened(self, edges: Iterator[Edge]) -> Iterator[Edge]:
-        """The same, through the choices between branches.
-
-        The graph does not have these. They stand directly before the first vertex of a branch and
-        directly behind the last, and are of the type of what passes; a parameter is chosen, too.
-        """
-        choices = {k for k, unit in enumerate(self.units) if unit.kind == "choice"}
-        passed = set[int]()
-        for parent, child, is_direct in edges:
-            way = [parent, *self._between(parent, child, choices), child]
-            passed |= {*way}
-            yield from (Edge(*ends, is_direct) for ends in pairwise(way))
-        for k in choices - passed:
-            level = self.units[k].level - 1
-            readers = [c for c, unit in enumerate(self.units) if unit.level == level and unit.group]
-            readers = [c for c in readers if self.units[c].leaves]
-            if len(readers) == 1:
-                yield Edge(k, readers[0], True)
-
-    def _between(self, parent: int, child: int, choices: set[int]) -> list[int]:
-        """The choices that an edge passes where it enters a branch, and where it leaves one."""
-        above, below = self.units[parent], self.units[child]
-        around = len(common([above.group, below.group]))
-        levels = set[int]()
-        if len(above.group) > around:
-            levels.add(above.level - 1)
-        if len(below.group) > around:
-            levels.add(below.level + 1)
-        fitting = [
-            k
-            for k in choices
-            if self.units[k].type == above.type
-            and self.units[k].level in levels
-            and above.level > self.units[k].level > below.level
-        ]
-        return sorted(fitting, key=lambda k: -self.units[k].level)
+def common(one: Path, other: Path) -> Path:
+    """The groups that both begin with."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return tuple(label for label, _ in same)
 
 
 def _flat(array: Any, seen: "VertexRecording") -> np.ndarray:

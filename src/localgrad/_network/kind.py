@@ -14,8 +14,8 @@ from localgrad._jaxpr import bind, empty, in_loop, is_convolution, is_inexact, i
 class Kind(Protocol):
     """How a network is evaluated."""
 
-    def operands(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
-        """What goes into an equation with programs inside."""
+    def operands(self, atoms: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        """What goes into an equation with programs inside, and what comes out of a program."""
         ...
 
     def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
@@ -45,8 +45,8 @@ class Numbers:
     def __init__(self, loops: bool = False) -> None:
         self._loops = loops
 
-    def operands(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
-        return list(operands)
+    def operands(self, atoms: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        return list(values)
 
     def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
         form = in_loop(eqn) if self._loops and is_convolution(eqn) else None
@@ -86,12 +86,12 @@ class Flags:
     def __init__(self, all: bool) -> None:  # noqa: A002 (of all parents)
         self._all = all
 
-    def operands(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
-        pairs = zip(operands, eqn.invars, strict=True)
+    def operands(self, atoms: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        pairs = zip(values, atoms, strict=True)
         return [SILENT if is_literal(atom) else x for x, atom in pairs]
 
     def bind(self, eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
-        pairs = zip(self.operands(eqn, operands), eqn.invars, strict=True)
+        pairs = zip(self.operands(eqn.invars, operands), eqn.invars, strict=True)
         total = sum((x for x, atom in pairs if self._counts(eqn, atom)), SILENT)
         return [total if self._all or is_inexact(v.aval) else SILENT for v in eqn.outvars]
 

@@ -47,7 +47,7 @@ def run(
             return kind.bind(eqn, operands)
         if isinstance(node, Inside):
             with standing(eqn):
-                operands = kind.operands(eqn, operands)
+                operands = kind.operands(eqn.invars, operands)
                 outputs, answers[k] = _inside(node, eqn, operands, mine, meet, kind)
             return outputs
         if isinstance(node, Once):
@@ -63,6 +63,7 @@ def run(
         return outputs
 
     outputs = evaluate(body.jaxpr, kind.kept(body.consts), inputs, visit)
+    outputs = kind.operands(body.jaxpr.outvars, outputs)
     if held is not None:
         outputs = [x if a else None for x, a in zip(outputs, body.asked, strict=True)]
     return outputs, answers

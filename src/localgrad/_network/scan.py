@@ -76,19 +76,22 @@ def at_once(
         parts = [exits[1:], start] if reverse else [start, exits[:-1]]
         return jnp.concatenate(parts)
 
+    def at(k: int, exits: Any) -> Any:
+        return jax.tree.map(lambda x: x[k], exits)
+
     axes = [0 if how in (LIVES, PASSES) else None for how in plan.kinds]
     every = jax.vmap(one, in_axes=(axes, 0, 0), axis_size=length)
     entering = _entering(one, plan, starts, operands[xs], held, layout)
     for _ in range(plan.rounds):
         exits, _, _ = every(entering, list(operands[xs]), held)
         entering = [
-            shifted(start, end) if how == LIVES else before
+            jax.tree.map(shifted, start, end) if how == LIVES else before
             for start, end, before, how in zip(starts, exits, entering, plan.kinds, strict=True)
         ]
     exits, ys, answers = every(entering, list(operands[xs]), held)
     last = 0 if reverse else length - 1
     final = [
-        end[last] if how in (LIVES, PASSES) else start
+        at(last, end) if how in (LIVES, PASSES) else start
         for start, end, how in zip(starts, exits, plan.kinds, strict=True)
     ]
     return [*final, *ys], answers
@@ -191,7 +194,9 @@ def _entering(
 
     def whole(kind: int, start: Any, before: Any) -> Any:
         if kind == LIVES:
-            return jnp.broadcast_to(start, (layout.length, *jnp.shape(start)))
+            return jax.tree.map(
+                lambda x: jnp.broadcast_to(x, (layout.length, *jnp.shape(x))), start
+            )
         return before if kind == PASSES else start if kind == STANDS else None
 
     return [whole(*each) for each in zip(plan.kinds, starts, passed, strict=True)]

@@ -11,7 +11,7 @@ class Unit(NamedTuple):
 
     Attributes:
         name: What it is called, ``"tanh[3]"`` for a copy.
-        kind: ``"vertex"``, ``"relay"``, ``"choice"`` (between branches) or ``"loss"``.
+        kind: ``"vertex"``, ``"relay"`` or ``"loss"``.
         level: Longest path to the loss: its column.
         type: Dtype and shape of its value.
         source: ``file:line``.

@@ -19,7 +19,7 @@ from localgrad._protocol import (
 
 Start = Literal["zero", "activity"]
 Schedule = Literal["together", "top-down"]
-Unfrozen = Literal["nowhere", "relaxation", "parameters", "both"]
+Unfrozen = Literal["nowhere", "relaxation", "parameters", "both", "activity"]
 
 
 @final
@@ -54,8 +54,9 @@ class ActivationRelaxation(Rule):
             ``"parameters"`` (the relaxation drops them: the published relaxation), ``"messages"``
             or ``"nowhere"``.
         unfrozen: Where the units' current activity stands for the stored value of the forward
-            pass: ``"nowhere"``, in the ``"relaxation"`` (its derivatives), when ``"parameters"``
-            are read, or in ``"both"``. With ReLU units it collapses.
+            pass: ``"nowhere"``; in the derivatives ``f'`` of the ``"relaxation"``, in those with
+            which ``"parameters"`` are read, in those of ``"both"``; or as the ``"activity"`` from
+            which parameters learn. The error of the loss is that of the forward pass in any case.
         levelled: Whether relays make all paths between two vertices equally long, so that the
             proportionality of a chain holds on any graph.
         nudge: ``beta``, the error of the loss; of either sign.
@@ -127,6 +128,10 @@ class ActivationRelaxation(Rule):
 
     def learned(self, s: Any, mu: Any) -> Any:
         """What the parameters see of their parents."""
+        return s if self.unfrozen == "activity" else mu
+
+    def bent(self, s: Any, mu: Any) -> Any:
+        """Where the derivatives are taken then."""
         return s if self._uses("parameters") else mu
 
     def _uses(self, where: str) -> bool:

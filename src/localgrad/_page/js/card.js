@@ -69,9 +69,7 @@ class Card {
   }
 
   ofUnit(unit) {
-    const kind = { vertex: "vertex", relay: "relay", loss: "the loss", choice: "choice between branches" }[
-      unit.kind
-    ];
+    const kind = unit.kind === "loss" ? "the loss" : unit.kind;
     const [file, line] = [
       unit.source.slice(0, unit.source.lastIndexOf(":")),
       unit.source.slice(unit.source.lastIndexOf(":")),

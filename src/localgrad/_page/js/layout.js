@@ -1,7 +1,7 @@
 "use strict";
 // Where nodes stand: the column is the level, the order in it is dagre's, the height is settled.
 
-const SIZES = { vertex: 30, loss: 34, choice: 20, relay: 12 };
+const SIZES = { vertex: 30, loss: 34, relay: 12 };
 const BINS = 14;
 const ROW = 5; // parameters beside each other
 const LINE = 13; // of a name

@@ -38,7 +38,6 @@ function looks() {
     },
     { selector: "node.loss", style: { shape: "diamond", "font-weight": "bold" } },
     { selector: "node.relay", style: { "border-width": 1 } },
-    { selector: "node.choice", style: { shape: "polygon", "shape-polygon-points": "-1 -1 1 0 -1 1" } },
     {
       selector: "node.group",
       style: { shape: "round-rectangle", "corner-radius": 6, "font-weight": "bold" },

@@ -160,12 +160,6 @@ function outline(context, { kind, x, y, drawn: { width, height } }, more) {
       [x + a, y],
       [x, y + b],
     ]);
-  else if (kind === "choice")
-    polygon(context, [
-      [x - a, y - b],
-      [x + a, y],
-      [x - a, y + b],
-    ]);
   else context.ellipse(x, y, a, b, 0, 0, 2 * Math.PI);
 }
 

@@ -1,23 +1,55 @@
-"""The synchronous rules as JAX functions: they compose as `jax.grad` does."""
+"""All rules and all properties that a rule has to have: a new one joins with a row of `RULES`."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import localgrad as lg
 from oracle import assert_close, assert_equal, differences
 
-RULES = (
-    lg.InferenceLearning(steps=6, rate=0.2, nudge=0.1),
-    lg.FixedPrediction(steps=6, rate=0.3),
-    lg.ActivationRelaxation(steps=2, rate=0.5, schedule="top-down"),
-    lg.ActivationRelaxation(steps=4, rate=0.5, start="activity", unfrozen="both"),
-    lg.ZIL(clock=True, rate=0.5),
-    lg.FaZIL(),
-)
-each_rule = pytest.mark.parametrize("rule", RULES, ids=repr)
+IL, FP, AR = lg.InferenceLearning, lg.FixedPrediction, lg.ActivationRelaxation
+
+
+class Row(NamedTuple):
+    """A rule, what equals backpropagation with it, and within which relative difference."""
+
+    rule: lg.Rule
+    exact: lg.Rule | None
+    within: float = 1e-13
+
+
+RULES = {
+    "backprop": Row(lg.Backprop(), lg.Backprop()),
+    "zil": Row(lg.ZIL(), lg.ZIL()),
+    "zil by the clock": Row(lg.ZIL(clock=True, rate=0.5), lg.ZIL(clock=True)),
+    "fa-zil": Row(lg.FaZIL(), lg.FaZIL()),
+    "il": Row(IL(steps=6, rate=0.2, nudge=0.1), IL(steps=30_000, rate=0.2, nudge=1e-6), 1e-4),
+    "fixed-prediction": Row(FP(steps=6, rate=0.3), FP(steps=12, rate=1.0)),
+    "ar": Row(AR(steps=6, rate=0.3), AR(steps=12, rate=1.0)),
+    "ar, top-down": Row(
+        AR(steps=2, rate=0.5, schedule="top-down"), AR(steps=1, rate=1.0, schedule="top-down")
+    ),
+    "ar, unfrozen": Row(AR(steps=4, rate=0.5, start="activity", unfrozen="both"), None),
+}
+STEPPING = {name: row for name, row in RULES.items() if row.rule.engine == "steps"}
+EXACT = {name: row[1:] for name, row in RULES.items() if row.exact}
+RELAXING = {
+    name: row[1:] for name, row in STEPPING.items() if row.exact and "derivatives" in vars(row.rule)
+}
+
+each_rule = pytest.mark.parametrize("rule", [row.rule for row in RULES.values()], ids=RULES)
+each_exact = pytest.mark.parametrize(("rule", "within"), EXACT.values(), ids=EXACT)
+
+
+def test_every_rule_is_here():
+    public = {x for x in vars(lg).values() if isinstance(x, type) and issubclass(x, lg.Rule)}
+    assert {type(row.rule) for row in RULES.values()} == public - {lg.Rule}
 
 
 def network(params, x, labels):
@@ -44,9 +76,9 @@ def draw(dtype="float64", batch=5):
     return params, normal(batch, 3), jnp.asarray(generator.integers(0, 3, batch))
 
 
-def gradient(rule):
+def gradient(rule, vertices="marked"):
     """The gradient as a function of arrays alone, to be compiled."""
-    return lambda *args: lg.grad(network, has_aux=True, rule=rule)(*args)[0]
+    return lambda *args: lg.grad(network, has_aux=True, rule=rule, vertices=vertices)(*args)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -95,10 +127,10 @@ def test_vmap_over_the_parameters_in_a_scan_of_training_steps(rule):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("rule", RULES[:2], ids=repr)
-def test_rates_are_leaves(rule):
+@pytest.mark.parametrize("name", ["il", "fixed-prediction"])
+def test_rates_are_leaves(name):
     """A rule may be an argument of a compiled function, its rate swept and differentiated."""
-    args = draw()
+    args, rule = draw(), RULES[name].rule
 
     @jax.jit
     def norm(rule):
@@ -136,12 +168,28 @@ def test_functions_with_hardly_any_graph(rule):
     assert marked.shape == (2,)
 
 
-EXACT = (
-    lg.FixedPrediction(steps=12, rate=1.0),
-    lg.ActivationRelaxation(steps=1, rate=1.0, schedule="top-down"),
-    lg.ZIL(clock=True),
-    lg.FaZIL(),
-)
+@pytest.mark.rows(4)
+@each_exact
+@pytest.mark.parametrize("vertices", ["marked", "elementary"])
+def test_what_is_exact(rule, within, vertices):
+    """On the network, with some marks and without; relaxations take as many steps as it is deep."""
+    if hasattr(rule, "steps") and vertices == "elementary" and not rule.sweeps:
+        rule = type(rule)(**(vars(rule) | {"steps": max(rule.steps, 100)}))
+    args = draw()
+    got = jax.jit(gradient(rule, vertices))(*args)
+    assert_close(got, jax.jit(gradient(lg.Backprop()))(*args), within)
+
+
+@pytest.mark.rows(3)
+@each_rule
+def test_a_sharded_batch(rule):
+    """What is computed does not depend on which device computes it."""
+    params, x, labels = draw(batch=8)
+    want = jax.jit(gradient(rule))(params, x, labels)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    placed = jax.device_put((x, labels), NamedSharding(mesh, P("data")))
+    everywhere = jax.device_put(params, NamedSharding(mesh, P()))
+    assert_close(jax.jit(gradient(rule))(everywhere, *placed), want, 1e-12)
 
 
 def loss_of_a_scan(w, x):
@@ -157,12 +205,12 @@ def loss_of_a_checkpoint(w, x):
 
 
 @pytest.mark.rows(4)
-@pytest.mark.parametrize("rule", EXACT, ids=repr)
+@each_exact
 @pytest.mark.parametrize("loss", [loss_of_a_scan, loss_of_a_cond, loss_of_a_checkpoint])
-def test_a_loss_from_inside(rule, loss):
+def test_a_loss_from_inside(rule, within, loss):
     """The root is given its error also where a scan, a cond or a checkpoint computes it."""
     args = jnp.array([0.3, -0.2]), jnp.array([[1.0, 2.0], [0.5, -1.0], [0.2, 0.1]])
-    assert_close(lg.grad(loss, rule=rule)(*args), jax.grad(loss)(*args), 1e-13)
+    assert_close(lg.grad(loss, rule=rule)(*args), jax.grad(loss)(*args), within)
 
 
 @pytest.mark.long
@@ -255,38 +303,26 @@ def weights_and_data():
     return forward, backward, x, y
 
 
-RELAXED = (
-    lg.FixedPrediction(steps=2, rate=1.0),
-    lg.ActivationRelaxation(steps=2, rate=1.0),
-    lg.ActivationRelaxation(steps=1, rate=1.0, schedule="top-down"),
-    lg.ZIL(),
-    lg.ZIL(clock=True),
-    lg.FaZIL(),
-    lg.InferenceLearning(steps=400, rate=0.2, nudge=1e-6),
-)
-
-
 @pytest.mark.rows(2)
-@pytest.mark.parametrize("rule", RELAXED, ids=repr)
-def test_feedback_weights_of_their_own(rule):
+@each_exact
+def test_feedback_weights_of_their_own(rule, within):
+    """`Backprop` alone has no use for them."""
     forward, backward, x, y = weights_and_data()
     synapses = lg.Synapses(forward, backward)
     got = jax.jit(lg.grad(perceptron, rule=rule))(synapses, x, y)
-    want = by_hand(forward, backward, x, y, True, True)
-    tolerance = 1e-4 if isinstance(rule, lg.InferenceLearning) else 1e-13
-    assert_close(got.forward, want, tolerance)
+    used = forward if isinstance(rule, lg.Backprop) else backward
+    assert_close(got.forward, by_hand(forward, used, x, y, True, True), within)
     assert_equal(got.backward, got.forward)
 
 
 @pytest.mark.rows(6)
 @pytest.mark.parametrize("where", ["parameters", "messages", "nowhere", "everywhere"])
-@pytest.mark.parametrize("rule", [*RELAXED[:3], RELAXED[-1]], ids=repr)
-def test_where_the_derivatives_of_units_are_used(rule, where):
+@pytest.mark.parametrize(("rule", "within"), RELAXING.values(), ids=RELAXING)
+def test_where_the_derivatives_of_units_are_used(rule, within, where):
     forward, backward, x, y = weights_and_data()
     rule = type(rule)(**(vars(rule) | {"derivatives": where}))
     used = (where in ("everywhere", "messages"), where in ("everywhere", "parameters"))
-    tolerance = 1e-4 if isinstance(rule, lg.InferenceLearning) else 1e-13
     got = jax.jit(lg.grad(perceptron, rule=rule))(forward, x, y)
-    assert_close(got, by_hand(forward, forward, x, y, *used), tolerance)
+    assert_close(got, by_hand(forward, forward, x, y, *used), within)
     got = jax.jit(lg.grad(perceptron, rule=rule))(lg.Synapses(forward, backward), x, y)
-    assert_close(got.forward, by_hand(forward, backward, x, y, *used), tolerance)
+    assert_close(got.forward, by_hand(forward, backward, x, y, *used), within)
