@@ -316,6 +316,33 @@ def test_the_value_that_chooses_a_branch_stands_until_those_inside_have_fired():
     np.testing.assert_allclose(got, jax.grad(f)(0.7, 0.9), rtol=1e-6)
 
 
+@pytest.mark.parametrize("rule", STEPPING, ids=repr)
+def test_what_is_seen_from_outside_happens_once(rule):
+    """However many steps are taken: with vertices beside it in a program, and without."""
+    seen = []
+
+    def told(x):
+        jax.debug.callback(seen.append, x)
+        return x
+
+    def loss(x):
+        h = lg.vertex(told(jnp.sin(x)), "h")
+        h = lax.cond(h > 0, lambda h: told(jnp.cos(h)), lambda h: told(told(h)), h)
+        h, _ = lax.scan(lambda h, _: (lg.vertex(jnp.tanh(told(h)), "s"), None), h, None, 3)
+        h, _ = lax.scan(lambda h, _: (told(jnp.sin(h)), None), h, None, 2)
+        lax.cond(h > 0, told, jnp.sin, h)
+        return jax.jit(told)(h) ** 2
+
+    x, counts = jnp.float32(0.4), []
+    for transform in (jax.grad(loss), lg.grad(loss, rule=rule)):
+        seen.clear()
+        gradient = transform(x)
+        jax.effects_barrier()
+        counts.append(len(seen))
+    assert gradient == pytest.approx(float(jax.grad(loss)(x)), rel=1e-5)
+    assert counts == [9, 9]
+
+
 @lg.learning_rule
 class Halving(lg.Rule):
     """A rule on events of which the gradient tells how many vertices an error has passed."""

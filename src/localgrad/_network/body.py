@@ -111,6 +111,8 @@ class Cutter:
             eqn = jaxpr.eqns[k]
             references = {v for v in variables(eqn.invars) if is_reference(v.aval)}
             if read.isdisjoint(eqn.outvars) and read.isdisjoint(references):
+                if is_seen(eqn):
+                    nodes[k] = Once()
                 continue
             kept.add(k)
             ends = tuple(var in arriving for var in eqn.outvars)
