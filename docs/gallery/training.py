@@ -32,7 +32,7 @@ class Variant(NamedTuple):
 
 LEARNED, RANDOM = "learned feedback weights", "random feedback weights"
 NO_F = "no f' in the relaxation"
-UPDATES_LIVE, RELAXATION_LIVE = "unfrozen in the updates", "unfrozen in the relaxation"
+UPDATES_LIVE, RELAXATION_LIVE = "activity of now in the updates", "f' of now in the relaxation"
 VARIANTS = {
     "backpropagation": Variant(lg.Backprop()),
     "AR": Variant(AR()),
@@ -40,7 +40,7 @@ VARIANTS = {
     RANDOM: Variant(AR(), learns=False),
     NO_F: Variant(AR(derivatives="parameters")),
     "no f' anywhere": Variant(AR(derivatives="nowhere")),
-    UPDATES_LIVE: Variant(AR(start="activity", unfrozen="parameters")),
+    UPDATES_LIVE: Variant(AR(start="activity", unfrozen="activity")),
     RELAXATION_LIVE: Variant(AR(start="activity", unfrozen="relaxation")),
 }
 
@@ -153,8 +153,8 @@ def _picture(found: Found) -> Picture:
         f"Perceptrons with {len(HIDDEN)} hidden layers of {', '.join(map(str, HIDDEN))} units, "
         f"weights N(0, 1/n), trained on the sum of squared errors by {UPDATES} steps of gradient "
         f"descent at {LEARNING_RATE:g}, with `lg.ActivationRelaxation()` (rate 0.1, 100 sweeps) "
-        "and feedback weights by `lg.Synapses.random`; unfrozen means that the current activity "
-        "stands for the stored one, with `start='activity'`. Means over "
+        "and feedback weights by `lg.Synapses.random`; what is of now is taken at the current "
+        "activities, from `start='activity'`, and else at those of the forward pass. Means over "
         f"{SEEDS} seeds of weights and order, with the range in the curves; cosines at the end, on "
         "the first batch, in float32.",
         _shown(found),
