@@ -100,7 +100,7 @@ FAULTS = {
         "if grown == inputs[carries]:",
         "if True:",
     ),
-    "a message that is taken for zero": (
+    "a second value that is no vertex": (
         "_network/body.py",
         "if end and _holds(eqn, j))",
         "if end and not j and _holds(eqn, j))",

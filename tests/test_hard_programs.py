@@ -343,6 +343,27 @@ def test_what_is_seen_from_outside_happens_once(rule):
     assert counts == [9, 9]
 
 
+@each_rule
+def test_functions_that_differ_in_a_number_alone(rule):
+    """They stand at one line, and are traced one after the other."""
+    x = jnp.float32(0.3)
+    for number in (2.0, 3.0):
+
+        def loss(x):
+            return jnp.sum(lg.vertex(number * jnp.sin(x), "h") ** 2)  # noqa: B023
+
+        assert lg.grad(loss, rule=rule)(x) == pytest.approx(float(jax.grad(loss)(x)), rel=1e-5)
+
+
+def test_every_value_of_an_equation_is_a_vertex():
+    def loss(x):
+        q, r = jnp.linalg.qr(x)
+        return jnp.sum(jnp.sin(q)) + jnp.sum(jnp.cos(r))
+
+    names = lg.record(loss, rule=lg.InferenceLearning(steps=2))(jnp.eye(2) + 0.1).names
+    assert {"qr", "qr:1"} <= set(names)
+
+
 @lg.learning_rule
 class Halving(lg.Rule):
     """A rule on events of which the gradient tells how many vertices an error has passed."""
