@@ -317,6 +317,7 @@ def test_the_value_that_chooses_a_branch_stands_until_those_inside_have_fired():
     np.testing.assert_allclose(got, jax.grad(f)(0.7, 0.9), rtol=1e-6)
 
 
+@pytest.mark.rows(2)
 @pytest.mark.parametrize("rule", STEPPING, ids=repr)
 def test_what_is_seen_from_outside_happens_once(rule):
     """However many steps are taken: with vertices beside it in a program, and without."""
@@ -348,6 +349,7 @@ def test_what_is_seen_from_outside_happens_once(rule):
     assert counts == [18, 18]
 
 
+@pytest.mark.rows(2)
 @each_rule
 def test_functions_that_differ_in_a_number_alone(rule):
     """They stand at one line, and are traced one after the other."""

@@ -157,6 +157,7 @@ def test_dtypes_are_kept(rule, dtype):
         assert all(bool(jnp.all(jnp.isfinite(g))) for g in jax.tree.leaves(gradients))
 
 
+@pytest.mark.rows(3)
 @each_rule
 def test_functions_with_hardly_any_graph(rule):
     w = jnp.array([0.3, -0.2])
@@ -168,7 +169,7 @@ def test_functions_with_hardly_any_graph(rule):
     assert marked.shape == (2,)
 
 
-@pytest.mark.rows(4)
+@pytest.mark.rows(3)
 @each_exact
 @pytest.mark.parametrize("vertices", ["marked", "elementary"])
 def test_what_is_exact(rule, within, vertices):
@@ -180,7 +181,7 @@ def test_what_is_exact(rule, within, vertices):
     assert_close(got, jax.jit(gradient(lg.Backprop()))(*args), within)
 
 
-@pytest.mark.rows(3)
+@pytest.mark.rows(2)
 @each_rule
 def test_a_sharded_batch(rule):
     """What is computed does not depend on which device computes it."""
@@ -189,7 +190,7 @@ def test_a_sharded_batch(rule):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     placed = jax.device_put((x, labels), NamedSharding(mesh, P("data")))
     everywhere = jax.device_put(params, NamedSharding(mesh, P()))
-    assert_close(jax.jit(gradient(rule))(everywhere, *placed), want, 1e-12)
+    assert_close(jax.jit(gradient(rule))(everywhere, *placed), want, 1e-11)
 
 
 def loss_of_a_scan(w, x):
