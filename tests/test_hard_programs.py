@@ -254,7 +254,9 @@ def test_programs(name, rule):
             lg.grad(f, rule=rule)(*args)
         return
     got, want = lg.grad(f, rule=rule)(*args), jax.grad(f)(*args)
-    assert (got.dtype, got.weak_type, got.sharding) == (want.dtype, want.weak_type, want.sharding)
+    assert (got.dtype, got.sharding) == (want.dtype, want.sharding)
+    # Since JAX 0.12 its own derivative of a reference is strong.
+    assert got.weak_type == want.weak_type or name.startswith("reference")
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
@@ -548,15 +550,16 @@ def test_nothing_is_compiled_twice(rule):
         lg.grad(loss, rule=rule)(w, x)
         lg.compare(loss, rule=rule)(w, x)
 
-    both()
     found = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: found.append(name) if "backend_compile" in name else None
     )
-    for _ in range(2):
+    counts = []
+    for _ in range(3):
         both()
+        counts.append(len(found))
     jax.monitoring.clear_event_listeners()
-    assert found == []
+    assert 0 < counts[0] == counts[1] == counts[2]
 
 
 # Values reduced over an axis of a mesh -----------------------------------------------------------
